@@ -1,0 +1,1 @@
+"""Alembic environment and versions of the ledger. Found by name, never imported by the operator."""

@@ -1,0 +1,1 @@
+"""The way through: observe, act, publish, releases. Speaks to the world through the ports."""
