@@ -1,0 +1,79 @@
+"""What a model file says about itself, as plain values that travel.
+
+The types are standard-library dataclasses on purpose: agents fill them from a header, the planner computes memory from
+them, and the ledger keeps them; none of the three should have to import a parser to name a fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """The container of a set of weights."""
+
+    GGUF = "GGUF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorGroup:
+    """All tensors of one element type: what the planner needs in place of the whole tensor table."""
+
+    type: str
+    """The format's own name of the element type, e.g. ``Q4_0`` or ``F32``."""
+    elements: int
+    """Number of weights."""
+    bytes: int
+    """Bytes these tensors occupy in the file."""
+    repackable_bytes: int = 0
+    """Of those, bytes of two-dimensional tensors whose rows a CPU backend may rearrange (``token_embd`` excluded)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The header of a model file, reduced to what capability, memory, speed and quality are computed from.
+
+    Units are bytes and elements. A field a format does not know is 0 or empty, never guessed.
+    """
+
+    format: Format
+    architecture: str
+    name: str
+    quantization: str
+    """The file's own label (``Q4_1``, ``BF16`` ...). A label, not a quality: mixed files carry the main type's name."""
+    file_bytes: int
+    tensors: tuple[TensorGroup, ...]
+    block_count: int
+    context_length: int
+    """Longest context the model was trained for, in tokens."""
+    embedding_length: int
+    feed_forward_length: int
+    head_count: int
+    head_count_kv: tuple[int, ...]
+    """Key/value heads, one number per layer."""
+    key_length: int
+    value_length: int
+    vocabulary_size: int
+    sliding_window: int = 0
+    kv_lora_rank: int = 0
+    chat_template: bool = False
+    """Whether the file carries a chat template; without one only ``Completion`` makes sense."""
+    licence: str = ""
+    extra: dict[str, str] = field(default_factory=dict, compare=False)
+    """Further header keys kept for people (never for decisions)."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights over all tensors."""
+        return sum(group.elements for group in self.tensors)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors: what ``mmap`` will make resident."""
+        return sum(group.bytes for group in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean bits over all weights; the first planner's stand-in for quality."""
+        return 8 * self.tensor_bytes / self.parameters if self.parameters else 0.0

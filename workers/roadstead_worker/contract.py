@@ -1,0 +1,286 @@
+"""The words that cross the doors: what node agents and head agents tell, and what they may be told.
+
+Both sides import this module and nothing of each other. Every mutating request carries the leader's epoch in the header
+``EPOCH_HEADER``; a door keeps the highest epoch it has seen in a file and refuses an older one with ``StaleEpoch``.
+State is long-polled: ``GET /state?after=<digest>`` answers at once when the digest differs, else after a change or
+``LONG_POLL_SECONDS``. A state's digest covers everything but itself, with free memory rounded so that idle noise does
+not wake anyone (the agent republishes memory only when it moved by more than ``MEMORY_STEP_BYTES``).
+
+Node agent (bearer ``door.token``):
+    GET    /healthz                      no bearer needed, says only that it runs
+    GET    /state?after=D                -> NodeState
+    POST   /resolve      ResolveRequest  -> 200 Resolution | 202 Progress | 4xx/5xx Problem
+    PUT    /weights/{digest} FetchRequest -> 202 WeightState | 4xx Problem      (mutating)
+    DELETE /weights/{digest}             -> 204; cancels a fetch, removes a blob; 409 Problem while a lease uses it
+Node agent, unix socket ``$ROADSTEAD_STORE/agent.sock`` (peer uid checked; for replicas on that node):
+    POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM)
+    POST   /measurements Measurement     -> 204
+Head agent (bearer ``door.token``):
+    GET    /healthz
+    GET    /state?after=D                -> CellState
+    PUT    /config       ConfigRequest   -> 200 ConfigAccepted | 409 StaleEpoch | 412 BaseChanged   (mutating)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from roadstead_weights.facts import ModelFacts
+
+EPOCH_HEADER: Final = "X-Roadstead-Epoch"
+REPLICA_HEADER: Final = "X-Roadstead-Replica"
+"""Carries the shared secret of ``replica.token`` that a replica demands of every caller."""
+LONG_POLL_SECONDS: Final = 20.0
+MEMORY_STEP_BYTES: Final = 32 * 1024 * 1024
+DIGEST_PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
+
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
+
+
+class Wire(BaseModel):
+    """Base of everything that crosses a door: immutable, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Wire):
+    """An error a person can act on. ``code`` is one of the product's reason codes."""
+
+    code: str
+    message: str
+    field: str = ""
+    """The field, path or object it is about."""
+    epoch: int | None = None
+    """With ``StaleEpoch``: the epoch this door has seen."""
+
+
+class EngineOffer(Wire):
+    """An engine that replicas on this node can start."""
+
+    engine: str
+    """``LlamaCpp``."""
+    image: str
+    """What identifies the build: an image digest, or embedded the wheel's name and version."""
+
+
+class Hardware(Wire):
+    """What the machine is, as the agent read it."""
+
+    cores: int
+    memory_bytes: int
+    isa: tuple[str, ...] = ()
+    """Lower-case CPU flags the planner knows, e.g. ``avx2``, ``avx512f``, ``asimddp``."""
+    machine: str = ""
+
+
+class Memory(Wire):
+    """Host memory for engines, in bytes."""
+
+    budget_bytes: int
+    """What engines together may use: the budget file's figure, else the machine's memory."""
+    free_bytes: int
+    """``min(budget - sum(max(granted, measured) of each lease), MemAvailable)``, never below 0."""
+
+
+class WeightPhase(StrEnum):
+    FETCHING = "Fetching"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class WeightState(Wire):
+    """One artifact on this node."""
+
+    digest: Digest
+    phase: WeightPhase
+    bytes_total: int
+    bytes_done: int
+    bytes_per_second: float = 0.0
+    problem: Problem | None = None
+
+
+class LeaseState(Wire):
+    """Memory granted to one replica; exists as long as somebody holds the lease file's lock."""
+
+    slot: str
+    index: int
+    """Number of the device group in the slot that the replica has claimed."""
+    content: str
+    bytes_granted: int
+    bytes_measured: int = 0
+    """Proportional set size of the engine process tree; 0 until the first measurement."""
+
+
+class Measurement(Wire):
+    """What an engine showed when it ran: the truth that estimates give way to."""
+
+    content: str
+    slot: str
+    memory_bytes: int
+    load_seconds: float
+    tokens_per_second: float | None = None
+    time_to_first_token_seconds: float | None = None
+
+
+class NodeState(Wire):
+    """Everything a node agent knows, in one answer."""
+
+    digest: str
+    epoch: int
+    node: str
+    cores: int
+    """Cores engines may use: the budget file's figure, else the machine's."""
+    hardware: Hardware
+    memory: Memory
+    disk_free_bytes: int
+    engines: tuple[EngineOffer, ...] = ()
+    weights: tuple[WeightState, ...] = ()
+    leases: tuple[LeaseState, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+
+
+class ResolveRequest(Wire):
+    """What is behind this source now?"""
+
+    source: str
+    digest: Digest | None = None
+    """When given, the content must have it (``DigestMismatch`` otherwise)."""
+
+
+class Resolution(Wire):
+    """A source turned into an identity."""
+
+    source: str
+    digest: Digest
+    bytes: int
+    facts: ModelFacts
+
+
+class Progress(Wire):
+    """Resolving takes longer than a request: ask again."""
+
+    bytes_total: int
+    bytes_done: int
+    bytes_per_second: float = 0.0
+
+
+class FetchRequest(Wire):
+    """Bring this artifact into the node's store (idempotent)."""
+
+    source: str
+    bytes: int
+
+
+class LeaseRequest(Wire):
+    """A replica that holds ``leases/<slot>.<index>.json`` under flock asks for the memory it announces there."""
+
+    slot: str
+    index: int
+    content: str
+    artifact: Digest
+    bytes: int
+    pid: int
+
+
+class LeaseGrant(Wire):
+    """Granted. ``path`` is the artifact's file in the node's store, read-only."""
+
+    path: str
+    threads: int
+
+
+# --- head agent -----------------------------------------------------------------------------------------------------
+
+
+class ReplicaState(Wire):
+    """One Serve replica as Ray reports it."""
+
+    id: str
+    state: str
+    """``STARTING RUNNING STOPPING ...`` (Ray's own words)."""
+    node_ip: str = ""
+    pid: int = 0
+
+
+class ApplicationState(Wire):
+    """One Serve application, i.e. one slot."""
+
+    name: str
+    status: str
+    """``DEPLOYING RUNNING DEPLOY_FAILED UNHEALTHY DELETING ...`` (Ray's own words)."""
+    message: str = ""
+    """The useful text: the deployment's message if there is one, at most 2,000 characters of its tail."""
+    deployed_at: float = 0.0
+    """Unix seconds of the last deploy."""
+    addresses: tuple[str, ...] = ()
+    """``host:port`` of *running* replicas only; Ray lists its proxy when none runs, which is left out here."""
+    replicas: tuple[ReplicaState, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The application's config as it was last put; empty while Ray is deleting it."""
+
+
+class CellState(Wire):
+    """Everything a head agent knows about its Ray cluster."""
+
+    digest: str
+    epoch: int
+    cell: str
+    base: str
+    """Digest of the configuration Ray holds now: what the next ``PUT /config`` must name."""
+    reachable: bool
+    """Whether Ray's dashboard answered within the last seconds; when not, the rest is the last good answer."""
+    nodes: tuple[str, ...] = ()
+    """Values of the label ``roadstead.dev/node`` of living raylets."""
+    applications: tuple[ApplicationState, ...] = ()
+
+
+class ConfigRequest(Wire):
+    """The full list of applications of a cell (Ray's PUT is a full replace)."""
+
+    base: str
+    applications: tuple[dict[str, Any], ...]
+
+
+class ConfigAccepted(Wire):
+    base: str
+    """The digest of what is now in force."""
+
+
+# --- what the operator writes into a Serve application --------------------------------------------------------------
+
+SLOT_IMPORT_PATH: Final = "roadstead_worker.replica.application:build"
+SLOT_DEPLOYMENT: Final = "Slot"
+NODE_LABEL: Final = "roadstead.dev/node"
+
+
+class SlotArgs(Wire):
+    """``args`` of an application: whatever is restart-worthy. Unknown keys are refused when the app is built."""
+
+    slot: str
+    content: str
+    """Hash of the content."""
+    artifact: Digest
+    engine: str
+    engine_image: str
+    engine_args: tuple[str, ...] = ()
+    served_name: str
+    context_tokens: int
+    """Per sequence."""
+    concurrency: int
+    task: str = "Chat"
+    threads: int
+    attempt: int = 0
+    """Raised to make Ray try a failed application again: it ignores an identical config."""
+
+
+class SlotUserConfig(Wire):
+    """``user_config``: what changes in place, without a restart. A running engine ignores a later one."""
+
+    release: int
+    memory_bytes: int
+    """The estimate each replica takes a lease for."""
+    groups: int
+    """Number of device groups to claim from, one per replica."""
