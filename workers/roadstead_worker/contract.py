@@ -260,6 +260,11 @@ class SlotArgs(Wire):
     """``args`` of an application: whatever is restart-worthy. Unknown keys are refused when the app is built."""
 
     slot: str
+    model: str
+    """``namespace/name`` of the LocalModel."""
+    variant: str
+    node: str
+    """Kubernetes name of the node; the label selector repeats it for Ray."""
     content: str
     """Hash of the content."""
     artifact: Digest
