@@ -1,1 +1,117 @@
-"""The Protocols through which the services reach the world; the adapters answer to them, tests put memory behind them."""
+"""The Protocols through which the services reach the world; the adapters answer to them, tests put memory behind them.
+
+Readers return what is already known and never wait for the network: keeping it fresh is the adapter's work, telling how
+fresh it is (Known, Stale, Unknown) its duty. Writers do one idempotent thing within a timeout and raise a
+:class:`DoorError` when it was not done or it is not known whether it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.plan import ModelReport, World
+from roadstead.domain.release import Artifact, Content, Release
+from roadstead.domain.slot import Slot
+from roadstead.domain.snapshot import (
+    AgentFacts,
+    Cell,
+    GatewayFacts,
+    LedgerFacts,
+    Node,
+    Part,
+    Pool,
+    Resolution,
+    ResolutionKey,
+    Route,
+)
+
+
+class DoorError(Exception):
+    """Something outside refused or did not answer. The next turn sees the world as it then is and decides again."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class FencedError(DoorError):
+    """A door has seen a higher epoch than ours: somebody else may lead. The leader service decides what that means."""
+
+    def __init__(self, message: str, *, epoch: int) -> None:
+        super().__init__("StaleEpoch", message)
+        self.epoch = epoch
+
+
+class Cluster(Protocol):
+    """The API server: intent, releases, routes, nodes."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether every list has been read once; before that nothing is planned."""
+
+    def models(self) -> tuple[Model, ...]: ...
+
+    def pools(self) -> tuple[Pool, ...]: ...
+
+    def nodes(self) -> Mapping[str, Node]: ...
+
+    def releases(self) -> Mapping[str, tuple[Release, ...]]:
+        """By uid of the LocalModel, ascending by number."""
+
+    def routes(self) -> Mapping[ModelKey, Route]: ...
+
+    async def set_finalizer(self, model: Model) -> None: ...
+
+    async def clear_finalizer(self, model: Model) -> None: ...
+
+    async def keep_release(self, model: Model, release: Release) -> None:
+        """Write the release as an immutable ControllerRevision; one that exists with the same content is success."""
+
+    async def publish_route(self, route: Route) -> None: ...
+
+    async def withdraw_route(self, route: Route) -> None: ...
+
+    async def publish_status(self, report: ModelReport) -> None:
+        """Server-side apply of ``status``, skipped when nothing but time would change."""
+
+
+class Agents(Protocol):
+    """The node agents."""
+
+    def facts(self) -> Mapping[str, Part[AgentFacts]]: ...
+
+    async def resolve(self, key: ResolutionKey) -> Resolution:
+        """Never raises: an agent that cannot be asked is ``Unresolved`` with ``AgentUnavailable``."""
+
+    async def fetch(self, node: str, *, artifact: Artifact, source: str) -> None: ...
+
+    async def forget(self, node: str, *, digest: str) -> None: ...
+
+
+class Cells(Protocol):
+    """The Ray clusters, each behind its head agent."""
+
+    def cells(self) -> tuple[Cell, ...]: ...
+
+    async def configure(self, cell: str, *, base: str, put: tuple[Slot, ...], remove: tuple[str, ...]) -> None: ...
+
+
+class Gateways(Protocol):
+    """The gateways' internal doors."""
+
+    def facts(self) -> Mapping[str, Part[GatewayFacts]]: ...
+
+
+class Ledger(Protocol):
+    """Postgres: the permanent record."""
+
+    def facts(self) -> Part[LedgerFacts]: ...
+
+    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
+        """Record artifacts, contents and release; the same set of contents returns to its old number."""
+
+    async def reconcile(self, world: World) -> None:
+        """Open and close rows until they equal the world."""

@@ -1,1 +1,1 @@
-"""What the fleet is made of: frozen dataclasses and enums. Imports the standard library only."""
+"""The nouns: frozen values without behaviour of their own, importing nothing but the standard library."""

@@ -1,0 +1,135 @@
+"""What a team asks for: one LocalModel, already parsed and checked.
+
+The Kubernetes object is turned into these values at the edge (``adapters/kube/resources.py``); nothing below ever sees a
+``dict``. A LocalModel whose spec cannot be read is still a :class:`Model`, with ``problems`` and without ``spec``, so that
+its status can say what is wrong while what it served before goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class ModelKey(NamedTuple):
+    """Where a LocalModel lives. Its lineage in the ledger has the same name and outlives the object."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Task(StrEnum):
+    """What the model is asked to do."""
+
+    CHAT = "Chat"
+    COMPLETION = "Completion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSpec:
+    """One rung of the ladder: a set of weights of the model in one precision."""
+
+    name: str
+    source: str
+    digest: str | None = None
+    """What the content must hash to, when the team wants to be sure."""
+    quality: float | None = None
+    """1.0 = the unquantized model. Overrides bits per weight as the order of the ladder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a replica must be able to do, whatever variant it runs."""
+
+    context_tokens: int = 4096
+    """Per sequence."""
+    concurrency: int = 1
+    """Sequences at once per replica."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPolicy:
+    """Which nodes may serve the model. Policy, so a change of it never makes a release."""
+
+    pools: tuple[str, ...] = ()
+    """Empty means every pool."""
+    node_selector: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """``spec`` of a LocalModel, defaults filled in."""
+
+    served_name: str
+    aliases: tuple[str, ...] = ()
+    task: Task = Task.CHAT
+    variants: tuple[VariantSpec, ...]
+    requirements: Requirements = field(default_factory=Requirements)
+    replicas: int = 1
+    placement: PlacementPolicy = field(default_factory=PlacementPolicy)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Short names the model asks for, the served name first."""
+        return tuple(dict.fromkeys((self.served_name, *self.aliases)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldProblem:
+    """Something in a spec that cannot be acted on."""
+
+    path: str
+    """``spec.variants[1].source``."""
+    message: str
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition of a LocalModel's status."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition: datetime
+    """Moves only when ``status`` flips."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One LocalModel as the API server has it."""
+
+    key: ModelKey
+    uid: str
+    resource_version: str
+    generation: int
+    created: datetime
+    deleted: datetime | None = None
+    finalized: bool = False
+    """Whether our finalizer is on the object."""
+    spec: ModelSpec | None
+    problems: tuple[FieldProblem, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    """What its status says now; kept so that transition times move only when a status flips."""
+
+    @property
+    def deleting(self) -> bool:
+        """Whether somebody has asked for the object's end."""
+        return self.deleted is not None
+
+    @property
+    def precedence(self) -> tuple[datetime, str]:
+        """Who comes first where two want the same: the older object, then its uid."""
+        return (self.created, self.uid)

@@ -1,0 +1,201 @@
+"""What the fleet should look like next, with the reason for every choice.
+
+A plan is a value: the acting side carries it out and the publishing side tells it, neither decides anything again. Every
+action is idempotent, so a crash between any two of them leads to the same plan from the next snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from roadstead.domain.model import ConditionStatus, Model, ModelKey
+from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Artifact, Content, Release
+from roadstead.domain.slot import Slot
+from roadstead.domain.snapshot import ResolutionKey, Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Accepted or refused, with a reason code and words."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantReport:
+    """One row of ``status.variants``: chosen or not, with the reason."""
+
+    name: str
+    quality: float | None
+    bytes: int
+    chosen: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReport:
+    """One row of ``status.slots``."""
+
+    name: str
+    node: str
+    pool: str
+    releases: tuple[int, ...]
+    variant: str
+    engine: str
+    replicas: int
+    ready: int
+    weight: int
+    memory_estimated: int
+    memory_measured: int
+    state: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionReport:
+    """A condition without a time: the publishing side adds when it flipped."""
+
+    type: str
+    status: ConditionStatus
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReport:
+    """What ``status`` says about a model."""
+
+    model: Model
+    release: Release | None
+    previous: int | None
+    replicas: int
+    ready: int
+    variants: tuple[VariantReport, ...] = ()
+    slots: tuple[SlotReport, ...] = ()
+    conditions: tuple[ConditionReport, ...] = ()
+    status: str = ""
+    """One word for the STATUS column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incarnation:
+    """One LocalModel object, for the ledger: open while the API server has it."""
+
+    key: ModelKey
+    uid: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One slot that exists, for the ledger."""
+
+    slot: str
+    model: ModelKey
+    content: str
+    node: str
+    replicas: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What the ledger compares its open rows with. Rows that are missing here are closed, rows that are new opened."""
+
+    incarnations: tuple[Incarnation, ...]
+    placements: tuple[Placement, ...] | None
+    """None when not every cell is Known: then no placement is closed or opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFinalizer:
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearFinalizer:
+    """Everything the model had is gone."""
+
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve:
+    """Ask an agent what is behind a source."""
+
+    key: ResolutionKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRelease:
+    """Have the ledger number this set of contents, then keep it as a ControllerRevision."""
+
+    model: Model
+    contents: tuple[Content, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchWeights:
+    """Bring an artifact into a node's store."""
+
+    node: str
+    artifact: Artifact
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetWeights:
+    """Cancel a fetch or remove an artifact that nothing refers to any more."""
+
+    node: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureCell:
+    """Change a cell's slots, if it still has this base.
+
+    Ray replaces the configuration as a whole; the adapter carries over, word for word, every application that is named
+    neither here nor there, so only what is listed in ``remove`` can ever vanish.
+    """
+
+    cell: str
+    base: str
+    put: tuple[Slot, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRoute:
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawRoute:
+    route: Route
+
+
+Action = (
+    SetFinalizer
+    | ClearFinalizer
+    | Resolve
+    | MakeRelease
+    | FetchWeights
+    | ForgetWeights
+    | ConfigureCell
+    | PublishRoute
+    | WithdrawRoute
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPlan:
+    """The actions of this turn, in the order in which they are carried out, and what to tell about each model."""
+
+    actions: tuple[Action, ...] = ()
+    reports: tuple[ModelReport, ...] = ()
+    wake_after_seconds: float | None = None
+    """When the plan should be looked at again although nothing happened (a retry that is due)."""

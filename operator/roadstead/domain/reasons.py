@@ -1,0 +1,59 @@
+"""Reason codes: the stable words by which a person, an alert or a script recognises why something is as it is.
+
+A code is added on the day something can be reported with it, never renamed, and each has an entry (cause, remedy) in
+``docs/reference/reasons.md``; a test keeps the two equal.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why. The value is what appears in ``status``, events, metrics and logs."""
+
+    # capability
+    NO_FORMAT_ENGINE = "NoFormatEngine"
+    UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
+
+    # room
+    INSUFFICIENT_RAM = "InsufficientRAM"
+    INSUFFICIENT_DISK = "InsufficientDisk"
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"
+
+    # files
+    UNSAFE_FORMAT = "UnsafeFormat"
+    CORRUPT_HEADER = "CorruptHeader"
+    CORRUPT_WEIGHTS = "CorruptWeights"
+    DIGEST_MISMATCH = "DigestMismatch"
+    UNSUPPORTED_VERSION = "UnsupportedVersion"
+    SOURCE_NOT_ALLOWED = "SourceNotAllowed"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_UNAUTHORIZED = "SourceUnauthorized"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    SOURCE_AMBIGUOUS = "SourceAmbiguous"
+
+    # placement
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_NOT_SELECTED = "NodeNotSelected"
+    TAINT_NOT_TOLERATED = "TaintNotTolerated"
+
+    # lifecycle
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    VALID = "Valid"
+    RESOLVING = "Resolving"
+    RESOLVED = "Resolved"
+    FETCHING = "Fetching"
+    STARTING = "Starting"
+    SERVING = "Serving"
+    SCALED_TO_ZERO = "ScaledToZero"
+    CHOSEN = "Chosen"
+    OUTRANKED = "Outranked"
+    ROLLOUT_STEP = "RolloutStep"
+    DRAINING = "Draining"
+    SETTLED = "Settled"
+    ENGINE_START_FAILED = "EngineStartFailed"
+    ENGINE_UNAVAILABLE = "EngineUnavailable"
+    AGENT_UNAVAILABLE = "AgentUnavailable"
+    CELL_UNAVAILABLE = "CellUnavailable"
+    LEDGER_UNAVAILABLE = "LedgerUnavailable"
+    NOT_OBSERVED = "NotObserved"

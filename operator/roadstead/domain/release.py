@@ -1,0 +1,81 @@
+"""Artifacts, contents and releases: what was resolved once and can be served again.
+
+A :class:`Content` is what an engine serves, wherever it runs; its hash names slots, so a release that changes one rung of
+the ladder leaves the slots of the others alone. A :class:`Release` is the set of contents its ladder could run; it is
+immutable and numbered within the model's lineage. Policy (replicas, placement) is in neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from roadstead_weights.facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """The files of a variant, named by digest."""
+
+    digest: str
+    """``sha256:<64 hex>``."""
+    bytes: int
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """One rung of a release: everything that decides what an engine answers, and nothing that does not."""
+
+    variant: str
+    source: str
+    """Where the artifact came from. Not part of the hash: the same bytes from elsewhere are the same content."""
+    quality: float | None
+    """The spec's figure when the release was made. Policy, not part of the hash."""
+    artifact: Artifact
+    engine: str
+    engine_image: str
+    engine_args: tuple[str, ...] = ()
+    task: str
+    served_name: str
+    context_tokens: int
+    concurrency: int
+
+    @property
+    def hash(self) -> str:
+        """Sixty-four hex digits over what the engine serves."""
+        return _digest(
+            {
+                "artifact": self.artifact.digest,
+                "concurrency": self.concurrency,
+                "contextTokens": self.context_tokens,
+                "engine": self.engine,
+                "engineArgs": list(self.engine_args),
+                "engineImage": self.engine_image,
+                "servedName": self.served_name,
+                "task": self.task,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A numbered set of contents. Repair and rollback pick only from these."""
+
+    number: int
+    contents: tuple[Content, ...]
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` over the hashes of the contents."""
+        return contents_digest(self.contents)
+
+
+def contents_digest(contents: tuple[Content, ...]) -> str:
+    """The name of a set of contents: equal sets in any order have equal digests."""
+    return "sha256:" + _digest(sorted({content.hash for content in contents}))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,285 @@
+"""One frozen picture of the fleet: everything the planner may know.
+
+Each part that comes from another process is :class:`Known`, :class:`Stale` or :class:`Unknown`. The rule that follows from
+it, and that the planner keeps: something is removed only if every part that could contradict the removal is Known;
+otherwise only additive starts and weight shifts happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.release import Artifact, Release
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """Answered within its time."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Stale(Generic[T]):
+    """Answered once, but not lately."""
+
+    value: T
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Never answered since this process started."""
+
+    why: str
+
+
+Part = Known[T] | Stale[T] | Unknown
+
+
+def latest(part: Part[T]) -> T | None:
+    """The last answer, however old; None if there never was one."""
+    return None if isinstance(part, Unknown) else part.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineBuild:
+    """An engine as one exact build of it."""
+
+    engine: str
+    image: str
+    """An image digest, or embedded the wheel's name and version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Machines that serve alike: one WorkerPool."""
+
+    name: str
+    node_selector: tuple[tuple[str, str], ...]
+    engines: tuple[EngineBuild, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine as the API server knows it."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    ready: bool
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Memory that an agent has granted to a replica that lives."""
+
+    slot: str
+    index: int
+    bytes: int
+    """The larger of what was granted and what was measured."""
+
+
+class WeightPhase(StrEnum):
+    FETCHING = "Fetching"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """One artifact in a node's store."""
+
+    digest: str
+    phase: WeightPhase
+    bytes_total: int
+    bytes_done: int
+    bytes_per_second: float = 0.0
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What a node agent told."""
+
+    epoch: int
+    cores: int
+    isa: tuple[str, ...]
+    budget_bytes: int
+    free_bytes: int
+    disk_free_bytes: int
+    engines: tuple[EngineBuild, ...]
+    weights: tuple[Weight, ...]
+    leases: tuple[Lease, ...]
+    measured_bytes: tuple[tuple[str, int], ...] = ()
+    """Content hash and the memory that an engine really used on this node."""
+
+    def weight(self, digest: str) -> Weight | None:
+        """The artifact in this node's store."""
+        return next((weight for weight in self.weights if weight.digest == digest), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedSlot:
+    """A slot as it is in its cell: what was put there, and how it goes."""
+
+    name: str
+    model: ModelKey
+    variant: str
+    release: int
+    content: str
+    """Hash of the content."""
+    node: str
+    threads: int
+    replicas: int
+    memory_bytes: int
+    attempt: int
+    status: str
+    """Ray's own word."""
+    message: str
+    deployed_at: datetime | None
+    addresses: tuple[str, ...]
+    """Of running replicas only."""
+    live_replicas: int
+    """Replica processes that Ray still knows, whatever their state."""
+    configured: bool = True
+    """False while Ray still tears down a slot that is no longer in the configuration."""
+
+    @property
+    def ready(self) -> int:
+        """Running replicas."""
+        return len(self.addresses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFacts:
+    """What a head agent told about its Ray cluster."""
+
+    epoch: int
+    base: str
+    """Digest of the configuration in force; the next write must name it."""
+    nodes: frozenset[str]
+    """Nodes with a living raylet."""
+    slots: tuple[ObservedSlot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A Ray cluster and the nodes that belong to it."""
+
+    name: str
+    nodes: frozenset[str]
+    facts: Part[CellFacts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayFacts:
+    """What a gateway told: which routes it works by and what is under way."""
+
+    routes: tuple[tuple[str, str], ...]
+    """Name of a ModelRoute and the resource version this gateway works by."""
+    in_flight: tuple[tuple[str, int], ...]
+    """Slot and the requests under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """One slot in a route, as published."""
+
+    slot: str
+    release: int
+    variant: str
+    node: str
+    addresses: tuple[str, ...]
+    weight: int
+    capacity: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One ModelRoute as the API server has it, or as the plan wants it (then without a resource version)."""
+
+    name: str
+    model: ModelKey
+    names: tuple[str, ...]
+    task: str
+    slots: tuple[Address, ...]
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolutionKey:
+    """What was asked of whom. ``file://`` is asked of every selected node, everything else of any one."""
+
+    node: str
+    source: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolving:
+    """The agent is still reading or downloading."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unresolved:
+    """The agent said no, or could not be asked."""
+
+    code: str
+    message: str
+    at: datetime
+
+
+Resolution = Resolved | Resolving | Unresolved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFacts:
+    """That Postgres answers; planning takes no figure from it."""
+
+    installation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSnapshot:
+    """Everything known at one moment. Keys that are missing from a mapping have never been heard of."""
+
+    models: tuple[Model, ...]
+    pools: tuple[Pool, ...]
+    nodes: Mapping[str, Node]
+    releases: Mapping[str, tuple[Release, ...]]
+    """By uid of the LocalModel, ascending by number: its ControllerRevisions."""
+    routes: Mapping[ModelKey, Route]
+    agents: Mapping[str, Part[AgentFacts]]
+    """By node."""
+    cells: tuple[Cell, ...]
+    gateways: Mapping[str, Part[GatewayFacts]]
+    ledger: Part[LedgerFacts]
+    resolutions: Mapping[ResolutionKey, Resolution]
