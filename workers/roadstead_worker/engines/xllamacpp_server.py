@@ -1,0 +1,72 @@
+"""``python -m roadstead_worker.engines.xllamacpp_server``: llama.cpp's HTTP server out of the ``xllamacpp`` wheel.
+
+For machines without a ``llama-server``. Takes the few settings a replica needs, refuses others, and prints
+``listening on <address>`` once the model is loaded. Two things differ from a usual program, both measured: SIGTERM
+and SIGINT are blocked *before* the import, because the library's own threads would otherwise take them, and the
+process leaves by ``os._exit``, because its destructors wait for streams. Whoever ends it must drain it first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from roadstead_worker.engines.base import ENGINE_KEY_VARIABLE
+
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="xllamacpp_server", allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="path of the GGUF file (of the first one, when split)")
+    parser.add_argument("--alias", required=True, help="the name it serves the model under")
+    parser.add_argument("--context", required=True, type=int, help="tokens, the total over all sequences")
+    parser.add_argument("--parallel", required=True, type=int, help="sequences served at the same time")
+    parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", default=0, type=int, help="0: any free one")
+    parser.add_argument("--check-tensors", action="store_true", help="refuse tensors with invalid values (slow)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    chosen = _arguments(sys.argv[1:] if argv is None else argv)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    import xllamacpp  # noqa: PLC0415 - after the signals are blocked, see above
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = chosen.model
+    parameters.model_alias = {chosen.alias}
+    parameters.hostnames = [chosen.host]
+    parameters.port = chosen.port
+    parameters.n_ctx = chosen.context
+    parameters.n_parallel = chosen.parallel
+    parameters.cpuparams.n_threads = chosen.threads
+    parameters.cpuparams_batch.n_threads = chosen.threads
+    parameters.fit_params = False  # it would shrink the context silently
+    parameters.cache_ram_mib = 0
+    parameters.check_tensors = chosen.check_tensors
+    parameters.ui = False
+    parameters.offline = True
+    parameters.endpoint_metrics = True
+    parameters.use_jinja = True
+    parameters.sse_ping_interval = 1
+    key = os.environ.pop(ENGINE_KEY_VARIABLE, "")
+    parameters.api_keys = [key] if key else []
+    try:
+        server = xllamacpp.Server(parameters)
+    except RuntimeError as error:  # the library has already written why
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.write(f"listening on {server.listening_address}\n")
+    sys.stdout.flush()
+    signal.sigwait(_ENDING)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What an engine really needs and does: memory from the kernel, speed from the engine's own timings of single answers.
+
+Reported to the node agent after the start and then only when the speed has clearly moved, because each report changes
+the state the operator follows: an idle or steady fleet must not wake it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import structlog
+
+from roadstead_worker.contract import Measurement
+from roadstead_worker.engines.base import Engine, Timings
+from roadstead_worker.replica.engine_process import EngineProcess
+from roadstead_worker.replica.memory_claim import AgentSocket, NotYet
+
+WARM_UP_TOKENS: Final = 16
+_WARM_UP_SECONDS: Final = 20.0
+_MEANINGFUL_TOKENS: Final = 16
+"""Shorter answers say more about the prompt than about the speed."""
+_REPORT_EVERY_SECONDS: Final = 300.0
+_CLEARLY_MOVED: Final = 0.2
+_WEIGHT_OF_NEWEST: Final = 0.3
+
+log = structlog.get_logger(__name__)
+
+
+def proportional_set_size(pid: int) -> int:
+    """Bytes of a process and its descendants, shared pages counted by their share; 0 for one that has ended."""
+    total = 0
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            total += proportional_set_size(int(child))
+    return total
+
+
+async def warm_up(
+    engine: Engine, process: EngineProcess, session: aiohttp.ClientSession, *, key: str
+) -> Timings | None:
+    """Timings of one small completion before anybody else asks; None (and a word) if it does not come in time."""
+    path, body = engine.warm_up_request(generated_tokens=WARM_UP_TOKENS)
+    timeout = aiohttp.ClientTimeout(total=_WARM_UP_SECONDS)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        async with session.post(
+            process.address + path, data=json.dumps(body), headers=headers, timeout=timeout
+        ) as answer:
+            return engine.timings_in(await answer.read()) if answer.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError) as error:
+        log.warning("no warm-up answer", reason=repr(error))
+        return None
+
+
+class Measured:
+    """Collects figures of one engine content and reports them. Owned by the slot; ``close`` ends a report under way."""
+
+    def __init__(self, *, agent: AgentSocket, content: str, slot: str) -> None:
+        self._agent = agent
+        self._content = content
+        self._slot = slot
+        self._pid = 0
+        self._load_seconds = 0.0
+        self._speed: float | None = None
+        self._first_token: float | None = None
+        self._reported: float | None = None
+        self._reported_at = 0.0
+        self._report: asyncio.Task[None] | None = None
+
+    def started(self, *, pid: int, load_seconds: float, timings: Timings | None) -> None:
+        """After the first start and its warm-up: report."""
+        self._pid = pid
+        self._load_seconds = load_seconds
+        if timings is not None:
+            self._speed = timings.tokens_per_second
+            self._first_token = timings.time_to_first_token_seconds
+        self._report_now()
+
+    def restarted(self, *, pid: int) -> None:
+        self._pid = pid
+
+    def answered(self, timings: Timings | None, *, in_flight: int) -> None:
+        """After each answer. Only answers that had the engine for themselves count."""
+        if timings is None or in_flight != 1 or timings.generated_tokens < _MEANINGFUL_TOKENS:
+            return
+        newest = _WEIGHT_OF_NEWEST if self._speed is not None else 1.0
+        self._speed = (self._speed or 0.0) * (1 - newest) + timings.tokens_per_second * newest
+        self._first_token = timings.time_to_first_token_seconds
+        moved = self._reported is None or abs(self._speed - self._reported) > _CLEARLY_MOVED * self._reported
+        if moved and time.monotonic() - self._reported_at > _REPORT_EVERY_SECONDS:
+            self._report_now()
+
+    async def close(self) -> None:
+        if self._report is not None:
+            self._report.cancel()
+            await asyncio.gather(self._report, return_exceptions=True)
+
+    def _report_now(self) -> None:
+        if self._report is not None:
+            self._report.cancel()
+        self._reported, self._reported_at = self._speed, time.monotonic()
+        self._report = asyncio.create_task(self._send(), name=f"measurement of {self._slot}")
+
+    async def _send(self) -> None:
+        measurement = Measurement(
+            content=self._content,
+            slot=self._slot,
+            memory_bytes=proportional_set_size(self._pid),
+            load_seconds=round(self._load_seconds, 3),
+            tokens_per_second=None if self._speed is None else round(self._speed, 2),
+            time_to_first_token_seconds=None if self._first_token is None else round(self._first_token, 4),
+        )
+        try:
+            await self._agent.report(measurement)
+        except NotYet as reason:
+            log.warning("measurement not taken", slot=self._slot, reason=str(reason))

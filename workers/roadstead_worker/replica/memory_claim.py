@@ -1,0 +1,106 @@
+"""What a replica holds before its engine may start: a device group of its slot, and memory the node agent has granted.
+
+Both are waited for, without end. A replica that failed instead would be replaced by one that fails likewise, and Ray
+does not try an identical configuration again: measured, one engine death led to six failed replicas in a row while
+the old one still drained. Who waits says so in the log, and the operator sees the replica in STARTING.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import aiohttp
+import structlog
+from pydantic import ValidationError
+
+from roadstead_worker.contract import LeaseGrant, LeaseRequest, Measurement, Problem
+from roadstead_worker.lease_file import AGENT_SOCKET, ClaimedLease, claim
+
+Held = TypeVar("Held")
+
+_FIRST_WAIT_SECONDS: Final = 0.2
+_LONGEST_WAIT_SECONDS: Final = 3.0
+_WORD_EVERY_SECONDS: Final = 30.0
+_ASKING: Final = aiohttp.ClientTimeout(total=30.0)
+
+log = structlog.get_logger(__name__)
+
+
+class NotYet(Exception):
+    """Not now; the message says why. Asking again is the remedy."""
+
+
+class AgentSocket:
+    """The node agent's door for replicas: a unix socket in the node's store."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store / AGENT_SOCKET
+
+    async def lease(self, request: LeaseRequest) -> LeaseGrant:
+        """Raises ``NotYet`` when the agent refuses or is away."""
+        status, body = await self._post("/leases", request.model_dump_json())
+        try:
+            if status == 200:
+                return LeaseGrant.model_validate_json(body)
+            problem = Problem.model_validate_json(body)
+        except ValidationError as error:
+            raise NotYet(f"the node agent's answer ({status}) is not understood: {error}") from error
+        raise NotYet(f"{problem.code}: {problem.message}")
+
+    async def report(self, measurement: Measurement) -> None:
+        """Raises ``NotYet`` when the agent does not take it."""
+        status, body = await self._post("/measurements", measurement.model_dump_json())
+        if status != 204:
+            raise NotYet(f"the node agent answered {status}: {body[:500].decode(errors='replace')}")
+
+    async def _post(self, path: str, body: str) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._path)), timeout=_ASKING) as session,
+                session.post(f"http://agent{path}", data=body, headers=headers) as answer,
+            ):
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise NotYet(f"the node agent does not answer at {self._path}: {error}") from error
+
+
+async def claimed_group(store: Path, *, slot: str, groups: Callable[[], int]) -> ClaimedLease:
+    """One of the slot's device groups, as soon as one is free. ``groups`` is asked each time: the number may grow."""
+
+    async def attempt() -> ClaimedLease:
+        try:
+            lease = claim(store, slot, groups())
+        except OSError as error:
+            raise NotYet(f"the store cannot be used: {error}") from error
+        if lease is None:
+            raise NotYet(f"all {groups()} device groups of the slot are taken, an older replica may still be draining")
+        return lease
+
+    return await _waited_for(attempt, slot=slot, what="device group")
+
+
+async def granted_memory(agent: AgentSocket, request: Callable[[], LeaseRequest]) -> LeaseGrant:
+    """Memory for the claimed group, as soon as the node agent grants it."""
+    return await _waited_for(lambda: agent.lease(request()), slot=request().slot, what="memory lease")
+
+
+async def _waited_for(attempt: Callable[[], Awaitable[Held]], *, slot: str, what: str) -> Held:
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    next_word = since
+    wait_seconds = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            held = await attempt()
+        except NotYet as reason:
+            if loop.time() >= next_word:
+                log.warning("waiting", what=what, slot=slot, seconds=round(loop.time() - since), reason=str(reason))
+                next_word = loop.time() + _WORD_EVERY_SECONDS
+        else:
+            return held
+        await asyncio.sleep(wait_seconds)
+        wait_seconds = min(_LONGEST_WAIT_SECONDS, wait_seconds * 1.5)

@@ -1,0 +1,176 @@
+"""The deployment class of every slot: from Ray's calls to one engine behind one door.
+
+Ray 2.60 calls, in this order and on the replica's user event loop, whose thread lives as long as the process:
+``__init__`` → ``__serve_build_asgi_app__`` → (the port opens) → ``reconfigure(user_config)`` → ``check_health`` … →
+``__del__`` after its own drain. So the door is there before the engine and answers 503 until ``reconfigure`` has
+returned; only then does Ray publish the replica's address.
+
+``reconfigure`` also comes again: when ``user_config`` changes, after a controller restart, after a rolling update.
+Whatever it says then, the engine keeps running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import structlog
+
+from roadstead_worker.contract import LeaseGrant, LeaseRequest, SlotArgs, SlotUserConfig
+from roadstead_worker.engines.base import EngineSpec
+from roadstead_worker.engines.catalogue import engine_named
+from roadstead_worker.lease_file import ClaimedLease
+from roadstead_worker.replica.engine_keeper import EngineKeeper
+from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
+from roadstead_worker.replica.measuring import Measured, warm_up
+from roadstead_worker.replica.memory_claim import AgentSocket, claimed_group, granted_memory
+from roadstead_worker.replica.proxy import ReplicaProxy, ReplicaSecret, Upstream
+from roadstead_worker.replica.settings import ReplicaSettings
+
+DRAIN_SECONDS: Final = 30.0
+"""What is left of requests after Ray's own drain gets this long before the engine is ended."""
+
+log = structlog.get_logger(__name__)
+
+
+class SlotReplica:
+    """One replica. ``args`` is a ``SlotArgs`` as a plain dict, for Ray pickles what it is given."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self._args = SlotArgs.model_validate(args)
+        self._settings = ReplicaSettings.from_environment()
+        self._engine = engine_named(self._args.engine)
+        self._agent = AgentSocket(self._settings.store)
+        self._measured = Measured(agent=self._agent, content=self._args.content, slot=self._args.slot)
+        self._config: SlotUserConfig | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: ReplicaProxy | None = None
+        self._keeper: EngineKeeper | None = None
+        self._lease: ClaimedLease | None = None
+        self._key = ""
+        self._starting = asyncio.Lock()
+
+    async def __serve_build_asgi_app__(self) -> ReplicaProxy:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0), auto_decompress=False, trust_env=False
+        )
+        self._proxy = ReplicaProxy(
+            secret=ReplicaSecret(self._settings.secret),
+            capabilities=self._engine.capabilities,
+            upstream=self._upstream,
+            session=self._session,
+            on_answer=self._answered,
+        )
+        return self._proxy
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """The first call returns when the engine is healthy.
+
+        Raises ``EngineStartFailed`` only when waiting would not help.
+        """
+        self._config = SlotUserConfig.model_validate(user_config)
+        async with self._starting:
+            if self._keeper is None:
+                self._keeper = await self._first_engine()
+
+    async def check_health(self) -> None:
+        """Raises when Serve should replace this replica."""
+        if self._keeper is not None:
+            await self._keeper.check(self._client())
+
+    async def __del__(self) -> None:
+        if self._proxy is not None and not await self._proxy.drained(DRAIN_SECONDS):
+            log.warning("ending the engine with requests in flight", slot=self._args.slot, left=self._proxy.in_flight)
+        if self._keeper is not None:
+            await self._keeper.stop()
+        await self._measured.close()
+        if self._lease is not None:
+            shutil.rmtree(self._scratch(self._lease), ignore_errors=True)
+            self._lease.release()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _first_engine(self) -> EngineKeeper:
+        config = self._current_config()
+        lease = await claimed_group(
+            self._settings.store, slot=self._args.slot, groups=lambda: self._current_config().groups
+        )
+        keeper: EngineKeeper | None = None
+        try:
+            grant = await granted_memory(self._agent, lambda: self._lease_request(lease))
+            keeper = EngineKeeper(lambda: self._start(lease, grant), slot=self._args.slot)
+            began = time.monotonic()
+            await keeper.start()
+            loaded = time.monotonic() - began
+            if (process := keeper.engine) is not None:
+                timings = await warm_up(self._engine, process, self._client(), key=self._key)
+                self._measured.started(pid=process.pid, load_seconds=loaded, timings=timings)
+                log.info(
+                    "engine serves", slot=self._args.slot, pid=process.pid, group=lease.index, release=config.release
+                )
+        except BaseException:
+            if keeper is not None:
+                await keeper.stop()
+            lease.release()
+            raise
+        self._lease = lease
+        return keeper
+
+    async def _start(self, lease: ClaimedLease, grant: LeaseGrant) -> EngineProcess:
+        key = secrets.token_hex(16)
+        run = EngineRun(
+            engine=self._engine,
+            spec=EngineSpec(
+                model=Path(grant.path),
+                served_name=self._args.served_name,
+                context_tokens=self._args.context_tokens,
+                concurrency=self._args.concurrency,
+                threads=self._args.threads,
+                extra_args=self._args.engine_args,
+            ),
+            key=key,
+            log=self._settings.store / "logs" / f"{self._args.slot}.{lease.index}.log",
+            scratch=self._scratch(lease),
+            lease_descriptor=lease.fd,
+            confined=self._settings.confined,
+        )
+        process = await EngineProcess.start(run, self._client())
+        self._key = key
+        self._measured.restarted(pid=process.pid)
+        return process
+
+    def _lease_request(self, lease: ClaimedLease) -> LeaseRequest:
+        return LeaseRequest(
+            slot=self._args.slot,
+            index=lease.index,
+            content=self._args.content,
+            artifact=self._args.artifact,
+            bytes=self._current_config().memory_bytes,
+            pid=os.getpid(),
+        )
+
+    def _upstream(self) -> Upstream | None:
+        process = self._keeper.engine if self._keeper is not None else None
+        return None if process is None else Upstream(address=process.address, key=self._key)
+
+    def _answered(self, end: bytes, in_flight: int) -> None:
+        self._measured.answered(self._engine.timings_in(end), in_flight=in_flight)
+
+    def _scratch(self, lease: ClaimedLease) -> Path:
+        return self._settings.store / "scratch" / f"{lease.slot}.{lease.index}"
+
+    def _current_config(self) -> SlotUserConfig:
+        if self._config is None:
+            raise RuntimeError("reconfigure has not been called")
+        return self._config
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("Ray builds the door before it configures the replica")
+        return self._session
