@@ -1,1 +1,1 @@
-"""The world behind the ports: API server, agents, Ray cells, gateways, Postgres. Parses at the edge, decides nothing."""
+"""The world behind the ports: API server, agents, cells, gateways, Postgres. Parses at the edge, decides nothing."""
