@@ -1,0 +1,139 @@
+"""Where weights may come from: source URIs, parsed strictly, and the policy that allows them.
+
+``file:///absolute/path`` under an allowed root, ``https://`` and ``http://`` from an allowed host. An allowed host is
+written ``host`` (the scheme's own port), ``host:port`` or ``host:*``; IPv6 in brackets. Redirects are checked by the
+same policy, hop by hop, so a public host cannot send the agent into the cluster.
+
+Not here: credentials. A URI that carries some is refused, because URIs are shown in status and logs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import unquote, urljoin, urlsplit
+
+from roadstead_weights.errors import WeightsCode, WeightsError
+
+_URI_LIMIT: Final = 4_096
+_ALLOWED_CHARACTERS: Final = re.compile(r"[!#-;=?-\[\]_a-z~%]+", re.ASCII)
+_PICKLES: Final = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file of the node."""
+
+    uri: str
+    path: PurePosixPath
+
+    @property
+    def label(self) -> str:
+        """What errors and logs call it."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSource:
+    """A file behind HTTP."""
+
+    uri: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def label(self) -> str:
+        """What errors and logs call it: without the query, which may be a signature."""
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{port}{self.path}"
+
+
+Source = FileSource | HttpSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePolicy:
+    """What this node may read."""
+
+    roots: tuple[Path, ...] = ()
+    http_hosts: frozenset[str] = frozenset()
+
+    def allow_host(self, source: HttpSource) -> None:
+        """Return if the host is allowed, else ``SourceNotAllowed``."""
+        host = f"[{source.host}]" if ":" in source.host else source.host
+        spellings = {f"{host}:{source.port}", f"{host}:*"}
+        if source.port == _PORTS[source.scheme]:
+            spellings.add(host)
+        if not spellings & self.http_hosts:
+            raise WeightsError(
+                WeightsCode.SOURCE_NOT_ALLOWED,
+                f"This node may not fetch from {host}:{source.port}. The platform team can allow the host, or name a "
+                "source it allows.",
+                host,
+            )
+
+
+def parse_source(uri: str) -> Source:
+    """A source from its URI; ``SourceNotAllowed`` for anything but the forms above, ``UnsafeFormat`` for pickles."""
+    if len(uri) > _URI_LIMIT or not _ALLOWED_CHARACTERS.fullmatch(uri):
+        raise _not_allowed(uri, "it holds characters that a URI cannot hold, or is too long")
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        raise _not_allowed(uri, "it is not a URI") from None
+    if "#" in uri:
+        raise _not_allowed(uri, "it has a fragment")
+    _refuse_pickles(parts.path)
+    match parts.scheme:
+        case "file":
+            if parts.netloc not in {"", "localhost"} or parts.query:
+                raise _not_allowed(uri, "write file:///absolute/path")
+            return FileSource(uri=uri, path=_absolute_path(uri, parts.path))
+        case "http" | "https" as scheme:
+            if not parts.hostname or "@" in parts.netloc:
+                raise _not_allowed(f"{scheme}://…", "it names no host, or carries credentials")
+            host = parts.hostname.rstrip(".")
+            return HttpSource(uri, scheme, host, _PORTS[scheme] if port is None else port, parts.path or "/")
+        case _:
+            raise _not_allowed(uri, "sources are file:///path, https://host/path or http://host/path")
+
+
+def redirected(source: HttpSource, location: str) -> HttpSource:
+    """Where a redirect leads; never from https to http, never to a file."""
+    target = parse_source(urljoin(source.uri, location))
+    if not isinstance(target, HttpSource) or (source.scheme, target.scheme) == ("https", "http"):
+        raise _not_allowed(source.label, "it redirects to something less safe")
+    return target
+
+
+def _absolute_path(uri: str, encoded: str) -> PurePosixPath:
+    try:
+        path = unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        raise _not_allowed(uri, "its path is not UTF-8") from None
+    parts = path.split("/")
+    if not path.startswith("/") or "\0" in path or any(part in {"", ".", ".."} for part in parts[1:]):
+        raise _not_allowed(uri, "its path must be absolute and plain, without .. or empty parts")
+    return PurePosixPath(path)
+
+
+def _refuse_pickles(path: str) -> None:
+    if path.lower().endswith(_PICKLES):
+        name = path.rsplit("/", 1)[-1]
+        raise WeightsError(
+            WeightsCode.UNSAFE_FORMAT,
+            f"{name} is a PyTorch pickle by its name: loading one can run its author's code. Publish it as GGUF.",
+            name,
+        )
+
+
+def _not_allowed(uri: str, why: str) -> WeightsError:
+    shown = uri.split("?", 1)[0][:200]
+    return WeightsError(WeightsCode.SOURCE_NOT_ALLOWED, f"The source {shown!r} is not allowed: {why}.", "source")
