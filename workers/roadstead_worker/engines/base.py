@@ -72,6 +72,10 @@ class Engine(Protocol):
         """The base address (``http://127.0.0.1:34377``) if this line of output tells it."""
         ...
 
+    def complaint_in(self, line: str) -> str | None:
+        """The sentence in this line of output if it tells an error: the first one names the cause, most often."""
+        ...
+
     def warm_up_request(self, *, generated_tokens: int) -> tuple[str, dict[str, object]]:
         """Path and body of a small completion that always generates that many tokens."""
         ...

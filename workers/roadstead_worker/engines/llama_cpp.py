@@ -22,6 +22,7 @@ SERVER_VARIABLE: Final = "ROADSTEAD_LLAMA_SERVER"
 """Path of a ``llama-server`` to use instead of the one on PATH; ``-`` means: never one, always the wheel."""
 
 _LISTENING: Final = re.compile(r"listening on (http://[^\s,]+)")
+_COMPLAINT: Final = re.compile(r"^(?:[\d.]+ E |(?:xllamacpp_server: )?error: )(.+)")
 _FIGURE: Final = r'"{}":\s*([0-9.eE+-]+)'
 _GENERATED: Final = re.compile(_FIGURE.format("predicted_n").encode())
 _PROMPT_MILLISECONDS: Final = re.compile(_FIGURE.format("prompt_ms").encode())
@@ -64,6 +65,10 @@ class LlamaCpp:
     def address_in(self, line: str) -> str | None:
         found = _LISTENING.search(line)
         return found.group(1) if found else None
+
+    def complaint_in(self, line: str) -> str | None:
+        found = _COMPLAINT.search(line)
+        return found.group(1).strip() if found else None
 
     def warm_up_request(self, *, generated_tokens: int) -> tuple[str, dict[str, object]]:
         body: dict[str, object] = {

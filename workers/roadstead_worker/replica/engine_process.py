@@ -73,6 +73,7 @@ class EngineProcess:
         loop = asyncio.get_running_loop()
         self._run = run
         self._address: asyncio.Future[str] = loop.create_future()
+        self._complaint: str | None = None
         self._log = EngineLog(run.log, self._read)
         self.exited: asyncio.Future[int] = loop.create_future()
         self.started_at = time.monotonic()
@@ -148,6 +149,7 @@ class EngineProcess:
         await loop.connect_read_pipe(lambda: self._log, self._child.stdout)
 
     def _read(self, line: str) -> None:
+        self._complaint = self._complaint or self._run.engine.complaint_in(line)
         if not self._address.done() and (address := self._run.engine.address_in(line)):
             self._address.set_result(address)
 
@@ -168,8 +170,9 @@ class EngineProcess:
             await asyncio.wait_for(asyncio.shield(self._log.ended), 1.0)  # its last words may still be in the pipe
         code = self.exited.result()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with return code {code}"
+        why = f": {self._complaint}" if self._complaint else ""
         raise EngineStartFailed(
-            f"The engine {how} before it was healthy. Its last lines:\n{self.last_lines}", killed=code < 0
+            f"The engine {how} before it was healthy{why}. Its last lines:\n{self.last_lines}", killed=code < 0
         )
 
 

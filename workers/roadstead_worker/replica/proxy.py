@@ -47,6 +47,16 @@ class Upstream:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request that may pass."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
 class Refused(Exception):
     """The request ends here with an error of the proxy's own."""
 
@@ -159,8 +169,8 @@ class ReplicaProxy:
         upstream = self._upstream()
         if upstream is None:
             raise Refused(503, "EngineNotReady", "The engine of this replica is not there yet.")
-        body = await _body(receive) if method == "POST" else b""
-        work = asyncio.ensure_future(self._forward(upstream, method, path, headers, body, send))
+        wanted = Wanted(method, path, headers, await _body(receive) if method == "POST" else b"")
+        work = asyncio.ensure_future(self._forward(upstream, wanted, send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,17 +183,19 @@ class ReplicaProxy:
                 task.cancel()
             await asyncio.gather(work, leaving, return_exceptions=True)
 
-    async def _forward(
-        self, upstream: Upstream, method: str, path: str, headers: dict[bytes, bytes], body: bytes, send: Send
-    ) -> None:
-        passed = {n.decode("latin-1"): v.decode("latin-1") for n, v in headers.items() if n in _PASSED_REQUEST_HEADERS}
+    async def _forward(self, upstream: Upstream, wanted: Wanted, send: Send) -> None:
+        passed = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in wanted.headers.items()
+            if name in _PASSED_REQUEST_HEADERS
+        }
         passed |= {"Authorization": f"Bearer {upstream.key}", "Accept-Encoding": "identity"}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         try:
             async with self._session.request(
-                method,
-                upstream.address + path,
-                data=body or None,
+                wanted.method,
+                upstream.address + wanted.path,
+                data=wanted.body or None,
                 headers=passed,
                 timeout=timeout,
                 allow_redirects=False,
@@ -254,10 +266,7 @@ def _start(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
 
 
 def _answer_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """An allow-list:
-
-    hop-by-hop headers, the length and the engine's CORS and server headers are not the client's affair.
-    """
+    """An allow-list: hop-by-hop headers, the length, the engine's CORS and server headers are no client's affair."""
     return [
         (name.encode(), answer.headers[name].encode("latin-1"))
         for name in _PASSED_ANSWER_HEADERS
