@@ -1,8 +1,8 @@
 """What a team asks for: one LocalModel, already parsed and checked.
 
-The Kubernetes object is turned into these values at the edge (``adapters/kube/resources.py``); nothing below ever sees a
-``dict``. A LocalModel whose spec cannot be read is still a :class:`Model`, with ``problems`` and without ``spec``, so that
-its status can say what is wrong while what it served before goes on.
+The Kubernetes object is turned into these values at the edge (``adapters/kube/resources.py``); nothing below ever
+sees a ``dict``. A LocalModel whose spec cannot be read is still a :class:`Model`, with ``problems`` and without
+``spec``, so that its status can say what is wrong while what it served before goes on.
 """
 
 from __future__ import annotations
@@ -128,6 +128,13 @@ class Model:
     def deleting(self) -> bool:
         """Whether somebody has asked for the object's end."""
         return self.deleted is not None
+
+    @property
+    def checked_spec(self) -> ModelSpec:
+        """The spec of a model that has one; ``ValueError`` if its problems have not been looked at first."""
+        if self.spec is None:
+            raise ValueError(f"{self.key} has no valid spec")
+        return self.spec
 
     @property
     def precedence(self) -> tuple[datetime, str]:

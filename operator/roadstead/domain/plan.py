@@ -1,7 +1,7 @@
 """What the fleet should look like next, with the reason for every choice.
 
-A plan is a value: the acting side carries it out and the publishing side tells it, neither decides anything again. Every
-action is idempotent, so a crash between any two of them leads to the same plan from the next snapshot.
+A plan is a value: the acting side carries it out and the publishing side tells it, neither decides anything again.
+Every action is idempotent, so a crash between any two of them leads to the same plan from the next snapshot.
 """
 
 from __future__ import annotations

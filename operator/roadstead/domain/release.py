@@ -1,8 +1,8 @@
 """Artifacts, contents and releases: what was resolved once and can be served again.
 
-A :class:`Content` is what an engine serves, wherever it runs; its hash names slots, so a release that changes one rung of
-the ladder leaves the slots of the others alone. A :class:`Release` is the set of contents its ladder could run; it is
-immutable and numbered within the model's lineage. Policy (replicas, placement) is in neither.
+A :class:`Content` is what an engine serves, wherever it runs; its hash names slots, so a release that changes one
+rung of the ladder leaves the slots of the others alone. A :class:`Release` is the set of contents its ladder could
+run; it is immutable and numbered within the model's lineage. Policy (replicas, placement) is in neither.
 """
 
 from __future__ import annotations

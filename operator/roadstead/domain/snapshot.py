@@ -1,8 +1,8 @@
 """One frozen picture of the fleet: everything the planner may know.
 
-Each part that comes from another process is :class:`Known`, :class:`Stale` or :class:`Unknown`. The rule that follows from
-it, and that the planner keeps: something is removed only if every part that could contradict the removal is Known;
-otherwise only additive starts and weight shifts happen.
+Each part that comes from another process is :class:`Known`, :class:`Stale` or :class:`Unknown`. The rule that follows
+from it, and that the planner keeps: something is removed only if every part that could contradict the removal is
+Known; otherwise only additive starts and weight shifts happen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Artifact, Release
-
 
 T = TypeVar("T")
 

@@ -1,0 +1,243 @@
+"""``plan``: from one picture of the fleet to what should be done about it, model by model, the oldest first.
+
+Equal snapshots at equal times give equal plans. The order of the actions is the order in which they are carried out:
+what adds comes before what takes away, and a finalizer goes last of all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.plan import (
+    Action,
+    ConfigureCell,
+    FetchWeights,
+    FleetPlan,
+    MakeRelease,
+    ModelReport,
+    PublishRoute,
+    SetFinalizer,
+    WithdrawRoute,
+)
+from roadstead.domain.slot import Slot
+from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
+from roadstead.planner.departure import plan_departure, slots_of
+from roadstead.planner.ladder import RETRY, resolve_ladder
+from roadstead.planner.names import grant_names
+from roadstead.planner.nodes import Seat, seats
+from roadstead.planner.placement import Deal, deal_replicas
+from roadstead.planner.releases import choose_release
+from roadstead.planner.reports import Findings, report
+from roadstead.planner.rooms import Rooms
+from roadstead.planner.routes import plan_route, same_route
+from roadstead.planner.transition import Transition, plan_transition
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The plan as it grows."""
+
+    snapshot: FleetSnapshot
+    now: datetime
+    seats: Mapping[str, Seat]
+    granted: Mapping[str, ModelKey]
+    rooms: Rooms
+    actions: list[Action] = field(default_factory=list)
+    last: list[Action] = field(default_factory=list)
+    """What may only happen after everything else."""
+    put: list[Slot] = field(default_factory=list)
+    remove: list[ObservedSlot] = field(default_factory=list)
+    fetches: dict[tuple[str, str], FetchWeights] = field(default_factory=dict)
+    reports: list[ModelReport] = field(default_factory=list)
+    wakes: list[float] = field(default_factory=list)
+
+
+def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
+    """What the fleet should look like next. Pure; see the package for what that promises."""
+    places = seats(snapshot)
+    draft = _Draft(
+        snapshot=snapshot,
+        now=now,
+        seats=places,
+        granted=grant_names(snapshot.models, snapshot.routes),
+        rooms=Rooms.observed(snapshot, places),
+    )
+    for model in sorted(snapshot.models, key=lambda model: model.precedence):
+        if model.deleting:
+            _depart(draft, model)
+        elif model.spec is None:
+            _leave_as_it_is(draft, model)
+        else:
+            _serve(draft, model)
+    _sweep_orphans(draft)
+    return FleetPlan(
+        actions=(*draft.actions, *draft.fetches.values(), *_cell_changes(draft), *draft.last),
+        reports=tuple(draft.reports),
+        wake_after_seconds=min(draft.wakes, default=None),
+    )
+
+
+def _serve(draft: _Draft, model: Model) -> None:
+    """A model that is wanted and can be read."""
+    snapshot = draft.snapshot
+    if not model.finalized:
+        draft.actions.append(SetFinalizer(model=model))
+    ladder = resolve_ladder(model, snapshot=snapshot, seats=draft.seats, now=draft.now)
+    draft.actions += ladder.questions
+    if not ladder.complete:
+        draft.wakes.append(RETRY.total_seconds() if ladder.settled else 1.0)
+    observed = tuple(slot for slot in slots_of(model.key, snapshot) if slot.configured)
+    choice = choose_release(
+        model,
+        ladder=ladder,
+        pools=snapshot.pools,
+        releases=snapshot.releases.get(model.uid, ()),
+        observed=observed,
+    )
+    if choice.make and isinstance(snapshot.ledger, Known) and model.finalized:
+        draft.actions.append(MakeRelease(model=model, contents=choice.make))
+    deal: Deal | None = None
+    transition: Transition | None = None
+    if choice.release is not None and model.finalized:
+        deal = deal_replicas(
+            model,
+            release=choice.release,
+            observed=observed,
+            snapshot=snapshot,
+            seats=draft.seats,
+            rooms=draft.rooms,
+            now=draft.now,
+        )
+        transition = plan_transition(
+            model,
+            release=choice.release,
+            deal=deal,
+            snapshot=snapshot,
+            seats=draft.seats,
+            rooms=draft.rooms,
+            now=draft.now,
+        )
+        _carry_out(draft, deal, transition)
+    route = plan_route(
+        model,
+        release=choice.release,
+        observed=observed,
+        draining=transition.draining if transition is not None else frozenset(),
+        granted=draft.granted,
+        snapshot=snapshot,
+    )
+    published = snapshot.routes.get(model.key)
+    if model.finalized and (published is None or not same_route(route, published)):
+        draft.actions.append(PublishRoute(route=route))
+    draft.reports.append(
+        report(
+            Findings(
+                model=model,
+                seats=draft.seats,
+                granted=draft.granted,
+                ladder=ladder,
+                release=choice.release,
+                previous=choice.previous,
+                making=bool(choice.make),
+                ledger_known=isinstance(snapshot.ledger, Known),
+                observed=observed,
+                deal=deal,
+                transition=transition,
+                route=route,
+            )
+        )
+    )
+
+
+def _carry_out(draft: _Draft, deal: Deal, transition: Transition) -> None:
+    draft.actions += deal.questions
+    draft.put += transition.put
+    draft.remove += transition.remove
+    for fetch in transition.fetches:
+        draft.fetches.setdefault((fetch.node, fetch.artifact.digest), fetch)
+    if transition.retry_after_seconds is not None:
+        draft.wakes.append(transition.retry_after_seconds)
+
+
+def _leave_as_it_is(draft: _Draft, model: Model) -> None:
+    """A spec that cannot be read changes nothing: what runs goes on by its last route."""
+    observed = tuple(slot for slot in slots_of(model.key, draft.snapshot) if slot.configured)
+    releases = draft.snapshot.releases.get(model.uid, ())
+    stamped = max((slot.release for slot in observed), default=None)
+    draft.reports.append(
+        report(
+            Findings(
+                model=model,
+                seats=draft.seats,
+                granted=draft.granted,
+                release=next((release for release in releases if release.number == stamped), None),
+                observed=observed,
+                route=draft.snapshot.routes.get(model.key),
+            )
+        )
+    )
+
+
+def _depart(draft: _Draft, model: Model) -> None:
+    """A model whose end was asked for."""
+    departure = plan_departure(model, snapshot=draft.snapshot, now=draft.now)
+    if departure.withdraw is not None:
+        draft.actions.append(departure.withdraw)
+    draft.remove += departure.remove
+    draft.last += departure.forget
+    if departure.clear is not None:
+        draft.last.append(departure.clear)
+    if departure.wake_after_seconds is not None:
+        draft.wakes.append(departure.wake_after_seconds)
+    if not model.finalized:
+        return  # somebody else's finalizer holds it; there is nothing of ours to tell
+    draft.reports.append(
+        report(
+            Findings(
+                model=model,
+                seats=draft.seats,
+                granted=draft.granted,
+                observed=slots_of(model.key, draft.snapshot),
+                departing=departure.message,
+            )
+        )
+    )
+
+
+def _sweep_orphans(draft: _Draft) -> None:
+    """Slots and routes whose LocalModel is gone although its finalizer should have held it: somebody took that off."""
+    known = {model.key for model in draft.snapshot.models}
+    draft.last += [WithdrawRoute(route=route) for key, route in draft.snapshot.routes.items() if key not in known]
+    for cell in draft.snapshot.cells:
+        if isinstance(cell.facts, Known):
+            draft.remove += [
+                slot
+                for slot in cell.facts.value.slots
+                if slot.configured and slot.model not in known and slot.model not in draft.snapshot.routes
+            ]
+
+
+def _cell_changes(draft: _Draft) -> list[Action]:
+    """One change per cell and turn, because Ray replaces a cell's configuration as a whole."""
+    put: defaultdict[str, list[Slot]] = defaultdict(list)
+    for slot in draft.put:
+        cell = draft.seats[slot.node].cell
+        if cell is not None:
+            put[cell.name].append(slot)
+    changes: list[Action] = []
+    for cell in draft.snapshot.cells:
+        removed = tuple(sorted(slot.name for slot in draft.remove if slot.node in cell.nodes))
+        if isinstance(cell.facts, Known) and (put[cell.name] or removed):
+            changes.append(
+                ConfigureCell(
+                    cell=cell.name,
+                    base=cell.facts.value.base,
+                    put=tuple(sorted(put[cell.name], key=lambda slot: slot.name)),
+                    remove=removed,
+                )
+            )
+    return changes

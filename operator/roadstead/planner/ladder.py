@@ -1,0 +1,146 @@
+"""Resolving: what is behind each rung's source, and whom to ask when that is not known.
+
+Resolving is done once. A source that an earlier release of the same object resolved keeps that artifact, so
+``@main``, a tag or a path stays what it was until the spec says otherwise, and a restarted operator asks nobody.
+``file://`` is asked of every selected node, because each has files of its own; everything else of one node, because
+the answer is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from roadstead.domain.model import Model, VariantSpec
+from roadstead.domain.plan import Resolve, Verdict
+from roadstead.domain.quantity import in_words
+from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Artifact, Release
+from roadstead.domain.snapshot import FleetSnapshot, Resolution, ResolutionKey, Resolved, Resolving, Unresolved
+from roadstead.planner.nodes import Seat, selection_verdict
+
+RETRY = timedelta(seconds=30)
+"""How long a refusal is believed before the agent is asked again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One variant of the ladder with what is behind it."""
+
+    variant: VariantSpec
+    artifact: Artifact | None
+    verdict: Verdict
+    settled: bool
+    """False while an answer is still to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """All rungs of a model, and the questions that are open."""
+
+    rungs: tuple[Rung, ...]
+    questions: tuple[Resolve, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every rung is resolved or refused."""
+        return all(rung.settled for rung in self.rungs)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rung is resolved."""
+        return all(rung.artifact is not None for rung in self.rungs)
+
+
+def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, seats: Mapping[str, Seat], now: datetime) -> Ladder:
+    """The ladder of a model whose spec is valid."""
+    asked = tuple(
+        seat.node.name
+        for seat in seats.values()
+        if seat.facts is not None and selection_verdict(seat, model.checked_spec) is None
+    )
+    releases = snapshot.releases.get(model.uid, ())
+    rungs: list[Rung] = []
+    questions: list[Resolve] = []
+    for variant in model.checked_spec.variants:
+        known = _remembered(variant, releases)
+        if known is not None:
+            rungs.append(_resolved(variant, known))
+            continue
+        keys = _keys(variant, asked)
+        questions += [Resolve(key=key) for key in keys if due(snapshot.resolutions.get(key), now)]
+        rungs.append(_rung(variant, {key: snapshot.resolutions.get(key) for key in keys}))
+    return Ladder(rungs=tuple(rungs), questions=tuple(questions))
+
+
+def due(resolution: Resolution | None, now: datetime) -> bool:
+    """Whether the agent should be asked (again)."""
+    match resolution:
+        case None | Resolving():
+            return True
+        case Unresolved(at=at):
+            return now - at >= RETRY
+        case Resolved():
+            return False
+
+
+def _keys(variant: VariantSpec, nodes: tuple[str, ...]) -> tuple[ResolutionKey, ...]:
+    asked = nodes if variant.source.startswith("file:") else nodes[:1]
+    return tuple(ResolutionKey(node=node, source=variant.source, digest=variant.digest) for node in asked)
+
+
+def _remembered(variant: VariantSpec, releases: tuple[Release, ...]) -> Artifact | None:
+    for release in reversed(releases):
+        for content in release.contents:
+            if content.source == variant.source and variant.digest in (None, content.artifact.digest):
+                return content.artifact
+    return None
+
+
+def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | None]) -> Rung:
+    found = {key.node: answer.artifact for key, answer in answers.items() if isinstance(answer, Resolved)}
+    if not answers:
+        message = f"{variant.name}: no selected node has an agent that answers, so nobody can look at {variant.source}"
+        return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message))
+    pending = [answer for answer in answers.values() if answer is None or isinstance(answer, Resolving)]
+    if pending:
+        return _open(variant, Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}"))
+    if not found:
+        refusal = next(answer for answer in answers.values() if isinstance(answer, Unresolved))
+        verdict = Verdict(reason=_reason(refusal.code), message=f"{variant.name}: {refusal.message}")
+        return Rung(variant=variant, artifact=None, verdict=verdict, settled=True)
+    if len({artifact.digest for artifact in found.values()}) > 1:
+        differing = "; ".join(f"{artifact.digest[:19]} on {node}" for node, artifact in sorted(found.items()))
+        message = f"{variant.name}: {variant.source} is not the same file everywhere: {differing}. Set `digest`."
+        return Rung(
+            variant=variant,
+            artifact=None,
+            verdict=Verdict(reason=Reason.SOURCE_AMBIGUOUS, message=message),
+            settled=True,
+        )
+    return _resolved(variant, next(iter(found.values())))
+
+
+def _resolved(variant: VariantSpec, artifact: Artifact) -> Rung:
+    message = f"{variant.name}: {artifact.facts.quantization}, {in_words(artifact.bytes)}"
+    verdict = Verdict(reason=Reason.RESOLVED, message=message)
+    return Rung(variant=variant, artifact=artifact, verdict=verdict, settled=True)
+
+
+def _open(variant: VariantSpec, verdict: Verdict) -> Rung:
+    return Rung(variant=variant, artifact=None, verdict=verdict, settled=False)
+
+
+def _progress(pending: Sequence[Resolution | None]) -> str:
+    running = [answer for answer in pending if isinstance(answer, Resolving) and answer.bytes_total]
+    if not running:
+        return "asking what is behind its source"
+    slowest = min(running, key=lambda answer: answer.bytes_done / answer.bytes_total)
+    tenths = 10 * slowest.bytes_done // slowest.bytes_total
+    return f"reading its source, {10 * tenths} % of {in_words(slowest.bytes_total)}"
+
+
+def _reason(code: str) -> Reason:
+    """An agent may be newer and know a code that this operator does not."""
+    return Reason(code) if code in frozenset(Reason) else Reason.SOURCE_UNAVAILABLE

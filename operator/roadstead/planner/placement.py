@@ -1,0 +1,270 @@
+"""Dealing replicas to nodes: which node runs how many replicas of which content, and why not otherwise.
+
+Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then the most free memory,
+then by name; each takes there the variant of highest quality. A slot that was placed for this release stays: only a
+new release, a lost node or a changed policy moves anything. Memory is exclusive, cores are shared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from roadstead.domain.model import Model, ModelSpec
+from roadstead.domain.plan import Resolve, Verdict
+from roadstead.domain.quantity import in_words
+from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Content, Release
+from roadstead.domain.snapshot import (
+    FleetSnapshot,
+    ObservedSlot,
+    Resolution,
+    ResolutionKey,
+    Resolved,
+    Unresolved,
+    WeightPhase,
+)
+from roadstead.planner.ladder import due
+from roadstead.planner.memory import estimate_llama_cpp
+from roadstead.planner.nodes import Seat, lost, selection_verdict, start_verdict
+from roadstead.planner.rooms import Rooms
+
+_UNQUANTIZED_BITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One slot that should exist."""
+
+    node: str
+    content: Content
+    replicas: int
+    memory_bytes: int
+    kept: ObservedSlot | None
+    """The slot that already is there for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deal:
+    """Where the replicas of one model should be."""
+
+    targets: tuple[Target, ...]
+    leaving: tuple[ObservedSlot, ...]
+    """Slots that have no place in the deal."""
+    missing: int
+    """Replicas that found no node."""
+    refusals: Mapping[tuple[str, str], Verdict]
+    """By variant and node: why this variant was not taken there."""
+    questions: tuple[Resolve, ...]
+
+
+@dataclass(slots=True)
+class _Table:
+    """The deal as it is being made."""
+
+    spec: ModelSpec
+    contents: tuple[Content, ...]
+    seats: Mapping[str, Seat]
+    resolutions: Mapping[ResolutionKey, Resolution]
+    rooms: Rooms
+    now: datetime
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By node and content hash."""
+    refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    questions: dict[ResolutionKey, Resolve] = field(default_factory=dict)
+
+    def on(self, node: str) -> int:
+        """Replicas dealt to a node so far."""
+        return sum(count for (seat, _), count in self.counts.items() if seat == node)
+
+
+def deal_replicas(
+    model: Model,
+    *,
+    release: Release,
+    observed: tuple[ObservedSlot, ...],
+    snapshot: FleetSnapshot,
+    seats: Mapping[str, Seat],
+    rooms: Rooms,
+    now: datetime,
+) -> Deal:
+    """Deal ``spec.replicas`` replicas of a release, starting from what is there."""
+    staying, leaving = _split(model.checked_spec, release, observed, seats)
+    table = _Table(
+        spec=model.checked_spec,
+        contents=_ranked(release.contents, model.checked_spec),
+        seats=seats,
+        resolutions=snapshot.resolutions,
+        rooms=rooms.after_leaving(leaving),
+        now=now,
+    )
+    kept: dict[tuple[str, str], ObservedSlot] = {}
+    for slot in staying:
+        if slot.release < release.number and not _still_best(table, slot):
+            leaving.append(slot)
+            table.rooms = table.rooms.after_leaving([slot])
+        else:
+            kept[slot.node, slot.content] = slot
+            table.counts[slot.node, slot.content] = slot.replicas
+    _shrink(table, model.checked_spec.replicas)
+    _grow(table, model.checked_spec.replicas)
+    for key, slot in kept.items():
+        if not table.counts[key]:
+            leaving.append(slot)
+    return Deal(
+        targets=_targets(table, kept),
+        leaving=tuple(sorted(leaving, key=lambda slot: (not lost(seats.get(slot.node)), slot.name))),
+        missing=max(0, model.checked_spec.replicas - table.counts.total()),
+        refusals=table.refusals,
+        questions=tuple(table.questions.values()),
+    )
+
+
+def quality(content: Content, spec: ModelSpec) -> float:
+    """Where a content stands on the ladder: the spec's figure, else bits per weight against sixteen."""
+    given = next((variant.quality for variant in spec.variants if variant.name == content.variant), content.quality)
+    return given if given is not None else min(1.0, content.artifact.facts.bits_per_weight / _UNQUANTIZED_BITS)
+
+
+def memory_of(content: Content, seat: Seat) -> int:
+    """Bytes a replica of this content needs on this node."""
+    return estimate_llama_cpp(
+        content.artifact.facts,
+        context_tokens=content.context_tokens,
+        concurrency=content.concurrency,
+        isa=seat.facts.isa if seat.facts is not None else (),
+    ).total
+
+
+def _ranked(contents: tuple[Content, ...], spec: ModelSpec) -> tuple[Content, ...]:
+    return tuple(sorted(contents, key=lambda content: (-quality(content, spec), content.artifact.bytes, content.hash)))
+
+
+def _split(
+    spec: ModelSpec, release: Release, observed: tuple[ObservedSlot, ...], seats: Mapping[str, Seat]
+) -> tuple[list[ObservedSlot], list[ObservedSlot]]:
+    """Slots that may stay, and slots whose content, node or policy has gone."""
+    hashes = {content.hash for content in release.contents}
+    staying: list[ObservedSlot] = []
+    leaving: list[ObservedSlot] = []
+    for slot in sorted(observed, key=lambda slot: slot.name):
+        seat = seats.get(slot.node)
+        stays = slot.content in hashes and seat is not None and not lost(seat) and selection_verdict(seat, spec) is None
+        (staying if stays else leaving).append(slot)
+    return staying, leaving
+
+
+def _still_best(table: _Table, slot: ObservedSlot) -> bool:
+    """Whether a new release would choose for this node what the slot already runs."""
+    seat = table.seats[slot.node]
+    if seat.facts is None:
+        return True  # nothing is moved on missing knowledge
+    room = table.rooms.free(slot.node) + slot.memory_bytes
+    for content in table.contents:
+        if content.hash == slot.content:
+            return True
+        if _content_verdict(table, content, seat, room=room) is None:
+            return False
+    return True
+
+
+def _shrink(table: _Table, replicas: int) -> None:
+    while table.counts.total() > replicas:
+        node = max(
+            {node for (node, _), count in table.counts.items() if count},
+            key=lambda node: (table.on(node), -table.rooms.free(node), node),
+        )
+        worst = next(content for content in reversed(table.contents) if table.counts[node, content.hash])
+        table.counts[node, worst.hash] -= 1
+
+
+def _grow(table: _Table, replicas: int) -> None:
+    """Deal what is missing; with nothing missing, still say of every variant why it is not chosen."""
+    while True:
+        offers = {
+            seat.node.name: content
+            for seat in table.seats.values()
+            if (content := _best_content(table, seat)) is not None
+        }
+        if table.counts.total() >= replicas or not offers:
+            return
+        node = min(offers, key=lambda node: (table.on(node), -table.rooms.free(node), node))
+        content = offers[node]
+        table.counts[node, content.hash] += 1
+        table.rooms.take(node, memory_of(content, table.seats[node]))
+
+
+def _best_content(table: _Table, seat: Seat) -> Content | None:
+    """The best content that may start on this node now; the reasons against the others are kept."""
+    blocked = start_verdict(seat, table.spec)
+    best: Content | None = None
+    for content in table.contents:
+        verdict = blocked or _content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
+        if verdict is None and best is None:
+            best = content
+            continue
+        if verdict is None and best is not None:
+            verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
+        if verdict is not None and not table.counts[seat.node.name, content.hash]:
+            table.refusals.setdefault((content.variant, seat.node.name), verdict)
+    return best
+
+
+def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) -> Verdict | None:
+    facts = seat.facts
+    if facts is None or not any(
+        (build.engine, build.image) == (content.engine, content.engine_image) for build in facts.engines
+    ):
+        return Verdict(reason=Reason.ENGINE_UNAVAILABLE, message=f"does not offer {content.engine_image}")
+    needed = memory_of(content, seat)
+    if needed > room:
+        return Verdict(
+            reason=Reason.INSUFFICIENT_RAM,
+            message=f"needs {in_words(needed)}, {in_words(room)} of {in_words(facts.budget_bytes)} are free: "
+            f"{needed - room} bytes short",
+        )
+    return _source_verdict(table, content, seat)
+
+
+def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | None:
+    """Whether the artifact is on the node or can be had there."""
+    node = seat.node.name
+    weight = seat.facts.weight(content.artifact.digest) if seat.facts is not None else None
+    if weight is not None and weight.phase is WeightPhase.FAILED:
+        return Verdict(reason=_reason(weight.code), message=weight.message)
+    if weight is not None or not content.source.startswith("file:"):
+        return None
+    keys = [key for key in table.resolutions if (key.node, key.source) == (node, content.source)]
+    answers = [table.resolutions[key] for key in keys]
+    if any(isinstance(answer, Resolved) and answer.artifact.digest == content.artifact.digest for answer in answers):
+        return None
+    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
+    if due(table.resolutions.get(question), table.now):
+        table.questions[question] = Resolve(key=question)
+    refusal = table.resolutions.get(question) or next((a for a in answers if isinstance(a, Unresolved)), None)
+    if isinstance(refusal, Unresolved):
+        return Verdict(reason=_reason(refusal.code), message=refusal.message)
+    return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
+
+
+def _reason(code: str) -> Reason:
+    return Reason(code) if code in frozenset(Reason) else Reason.SOURCE_UNAVAILABLE
+
+
+def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot]) -> tuple[Target, ...]:
+    by_hash = {content.hash: content for content in table.contents}
+    return tuple(
+        Target(
+            node=node,
+            content=by_hash[content],
+            replicas=count,
+            memory_bytes=kept[node, content].memory_bytes
+            if (node, content) in kept
+            else memory_of(by_hash[content], table.seats[node]),
+            kept=kept.get((node, content)),
+        )
+        for (node, content), count in sorted(table.counts.items())
+        if count
+    )

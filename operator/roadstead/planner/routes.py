@@ -1,0 +1,78 @@
+"""What the gateways need of a model: its names and the slots that answer, with weight and capacity.
+
+A slot is in the route as soon as one of its replicas runs. Replicas weigh alike, so a slot weighs as many as it has.
+What cannot be seen is left as it was published: a cell that does not answer changes no address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.release import Release
+from roadstead.domain.snapshot import Address, FleetSnapshot, Known, ObservedSlot, Route
+
+_NAME_LIMIT = 63
+
+
+def plan_route(
+    model: Model,
+    *,
+    release: Release | None,
+    observed: tuple[ObservedSlot, ...],
+    draining: frozenset[str],
+    granted: Mapping[str, ModelKey],
+    snapshot: FleetSnapshot,
+) -> Route:
+    """The ModelRoute of a model whose spec is valid."""
+    capacity = model.checked_spec.requirements.concurrency
+    seen = frozenset(node for cell in snapshot.cells if isinstance(cell.facts, Known) for node in cell.nodes)
+    published = snapshot.routes.get(model.key)
+    addresses = [
+        Address(
+            slot=slot.name,
+            release=slot.release,
+            variant=slot.variant,
+            node=slot.node,
+            addresses=slot.addresses,
+            weight=0 if slot.name in draining else len(slot.addresses),
+            capacity=_capacity(slot, release, capacity),
+            draining=slot.name in draining,
+        )
+        for slot in observed
+        if slot.addresses and slot.node in seen
+    ]
+    if published is not None:
+        addresses += [address for address in published.slots if address.node not in seen]
+    return Route(
+        name=route_name(model.key),
+        model=model.key,
+        names=tuple(name for name in model.checked_spec.names if granted.get(name) == model.key),
+        task=model.checked_spec.task,
+        slots=tuple(sorted(addresses, key=lambda address: address.slot)),
+    )
+
+
+def route_name(model: ModelKey) -> str:
+    """``<namespace>.<model>``, a DNS subdomain of at most 63 characters."""
+    name = f"{model.namespace}.{model.name}"
+    if len(name) <= _NAME_LIMIT:
+        return name
+    suffix = "." + hashlib.sha256(name.encode()).hexdigest()[:12]
+    return name[: _NAME_LIMIT - len(suffix)].rstrip("-.") + suffix
+
+
+def same_route(wanted: Route, published: Route) -> bool:
+    """Whether there is nothing to publish."""
+    return (wanted.name, wanted.names, wanted.task, wanted.slots) == (
+        published.name,
+        published.names,
+        published.task,
+        published.slots,
+    )
+
+
+def _capacity(slot: ObservedSlot, release: Release | None, default: int) -> int:
+    contents = release.contents if release is not None else ()
+    return next((content.concurrency for content in contents if content.hash == slot.content), default)

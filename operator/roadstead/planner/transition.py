@@ -1,0 +1,234 @@
+"""The way from the slots that are to the slots that should be, without a moment of less service than before.
+
+A new slot starts beside the old ones where the room allows it now; the route takes it in as soon as it is Ready; an old
+slot drains once the others carry the replicas that were asked for, and is removed when no gateway sends to it any more.
+Where both do not fit, the old one stays and ``InsufficientCapacity`` says by how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from roadstead.domain.model import Model
+from roadstead.domain.plan import FetchWeights, Verdict
+from roadstead.domain.quantity import in_words
+from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Release
+from roadstead.domain.slot import Shape, Slot
+from roadstead.domain.snapshot import FleetSnapshot, GatewayFacts, Known, ObservedSlot, Part, Route, WeightPhase
+from roadstead.planner.nodes import Seat, lost
+from roadstead.planner.placement import Deal, Target
+from roadstead.planner.rooms import Rooms
+
+_FIRST_RETRY = timedelta(seconds=20)
+_LAST_RETRY = timedelta(minutes=10)
+_FAILED = "DEPLOY_FAILED"
+_NEVER_RAN = (_FAILED, "DEPLOYING", "NOT_STARTED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """What to do about one model's slots this turn."""
+
+    put: tuple[Slot, ...]
+    remove: tuple[ObservedSlot, ...]
+    draining: frozenset[str]
+    """Names of slots that take no new requests."""
+    fetches: tuple[FetchWeights, ...]
+    waiting: Mapping[str, Verdict]
+    """By name of a slot that is wanted but not there: what it waits for."""
+    blocked: tuple[Verdict, ...]
+    """Why a slot that is wanted cannot be started while the old ones are there."""
+    retry_after_seconds: float | None
+
+
+@dataclass(slots=True)
+class _Steps:
+    put: list[Slot] = field(default_factory=list)
+    fetches: list[FetchWeights] = field(default_factory=list)
+    waiting: dict[str, Verdict] = field(default_factory=dict)
+    blocked: list[Verdict] = field(default_factory=list)
+    retries: list[float] = field(default_factory=list)
+
+
+def plan_transition(
+    model: Model,
+    *,
+    release: Release,
+    deal: Deal,
+    snapshot: FleetSnapshot,
+    seats: Mapping[str, Seat],
+    rooms: Rooms,
+    now: datetime,
+) -> Transition:
+    """The next steps towards a deal; takes from ``rooms`` what it starts."""
+    steps = _Steps()
+    for target in deal.targets:
+        seat = seats[target.node]
+        if target.kept is not None:
+            _keep(steps, model, release=release, target=target, kept=target.kept, seat=seat, rooms=rooms, now=now)
+        else:
+            _start(steps, model, release=release, target=target, seat=seat, rooms=rooms)
+    if deal.missing:
+        steps.fetches += _failed_fetches(release, seats)
+    draining = _draining(model, deal, seats)
+    removed = tuple(
+        slot
+        for slot in deal.leaving
+        if _writable(seats.get(slot.node), snapshot, slot)
+        and (_useless(slot, seats) or (slot.name in draining and is_drained(model, slot.name, snapshot)))
+    )
+    return Transition(
+        put=tuple(steps.put),
+        remove=removed,
+        draining=draining,
+        fetches=tuple(steps.fetches),
+        waiting=steps.waiting,
+        blocked=tuple(steps.blocked),
+        retry_after_seconds=min(steps.retries, default=None),
+    )
+
+
+def is_drained(model: Model, slot: str, snapshot: FleetSnapshot) -> bool:
+    """Whether every gateway works by a route that sends nothing to the slot and has nothing under way there."""
+    route = snapshot.routes.get(model.key)
+    if route is not None and any(address.slot == slot and not address.draining for address in route.slots):
+        return False
+    return all(_lets_go(part, route, slot) for part in snapshot.gateways.values())
+
+
+def _lets_go(part: Part[GatewayFacts], route: Route | None, slot: str) -> bool:
+    if not isinstance(part, Known):
+        return False
+    if route is not None and (route.name, route.resource_version) not in part.value.routes:
+        return False
+    return dict(part.value.in_flight).get(slot, 0) == 0
+
+
+def _keep(
+    steps: _Steps,
+    model: Model,
+    *,
+    release: Release,
+    target: Target,
+    kept: ObservedSlot,
+    seat: Seat,
+    rooms: Rooms,
+    now: datetime,
+) -> None:
+    """A slot that is there: more or fewer replicas, a newer release's stamp, another attempt."""
+    more = target.replicas - kept.replicas
+    allowed = _fitting(more, target.memory_bytes, rooms.free(target.node)) if more > 0 else more
+    if allowed < more:
+        steps.blocked.append(_no_room(target, rooms))
+    rooms.take(target.node, max(0, allowed) * target.memory_bytes)
+    attempt = kept.attempt
+    if kept.status == _FAILED and kept.deployed_at is not None:
+        due = kept.deployed_at + min(_FIRST_RETRY * 2**kept.attempt, _LAST_RETRY)
+        attempt += due <= now
+        steps.retries.append(max(0.0, (due - now).total_seconds()))
+    replicas = kept.replicas + allowed
+    if (replicas, release.number, attempt) == (kept.replicas, kept.release, kept.attempt):
+        return
+    if seat.cell is not None and isinstance(seat.cell.facts, Known):
+        steps.put.append(
+            Slot(
+                model=model.key,
+                release=release.number,
+                content=target.content,
+                node=target.node,
+                shape=Shape(threads=kept.threads),
+                replicas=replicas,
+                memory_bytes=kept.memory_bytes,
+                attempt=attempt,
+            )
+        )
+
+
+def _start(steps: _Steps, model: Model, *, release: Release, target: Target, seat: Seat, rooms: Rooms) -> None:
+    """A slot that is not there: weights first, then the slot, in as many replicas as fit beside what runs."""
+    facts = seat.facts
+    if facts is None:
+        return  # its agent has gone since it was dealt to
+    slot = Slot(
+        model=model.key,
+        release=release.number,
+        content=target.content,
+        node=target.node,
+        shape=Shape(threads=_threads(facts.cores)),
+        replicas=_fitting(target.replicas, target.memory_bytes, rooms.free(target.node)),
+        memory_bytes=target.memory_bytes,
+    )
+    if slot.replicas < target.replicas:
+        steps.blocked.append(_no_room(target, rooms))
+    if not slot.replicas:
+        return
+    rooms.take(target.node, slot.replicas * target.memory_bytes)
+    artifact = target.content.artifact
+    weight = facts.weight(artifact.digest)
+    if weight is not None and weight.phase is WeightPhase.READY:
+        steps.put.append(slot)
+        steps.waiting[slot.name] = Verdict(reason=Reason.STARTING, message="is being started")
+        return
+    if weight is None:
+        steps.fetches.append(FetchWeights(node=target.node, artifact=artifact, source=target.content.source))
+    tenths = 10 * weight.bytes_done // weight.bytes_total if weight is not None and weight.bytes_total else 0
+    steps.waiting[slot.name] = Verdict(
+        reason=Reason.FETCHING, message=f"fetching weights, {10 * tenths} % of {in_words(artifact.bytes)}"
+    )
+
+
+def _threads(cores: int) -> int:
+    """One core is left to everything else: threads beyond the free cores make an engine's barriers spin."""
+    return max(1, cores - 1)
+
+
+def _fitting(replicas: int, memory_bytes: int, free: int) -> int:
+    return max(0, min(replicas, free // memory_bytes))
+
+
+def _no_room(target: Target, rooms: Rooms) -> Verdict:
+    free = rooms.free(target.node)
+    return Verdict(
+        reason=Reason.INSUFFICIENT_CAPACITY,
+        message=f"{target.content.variant} on {target.node} needs {in_words(target.memory_bytes)} beside what runs "
+        f"there, {in_words(free)} are free: {target.memory_bytes - free} bytes short",
+    )
+
+
+def _failed_fetches(release: Release, seats: Mapping[str, Seat]) -> list[FetchWeights]:
+    """Ask again for what could not be fetched; the agents keep a backoff of their own."""
+    return [
+        FetchWeights(node=seat.node.name, artifact=content.artifact, source=content.source)
+        for seat in seats.values()
+        for content in release.contents
+        if seat.facts is not None
+        and (weight := seat.facts.weight(content.artifact.digest)) is not None
+        and weight.phase is WeightPhase.FAILED
+    ]
+
+
+def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat]) -> frozenset[str]:
+    """Leaving slots that the others can already do without."""
+    serving = sum(min(target.kept.ready, target.replicas) for target in deal.targets if target.kept is not None)
+    serving += sum(slot.ready for slot in deal.leaving)
+    draining: set[str] = set()
+    for slot in deal.leaving:
+        if serving - slot.ready >= model.checked_spec.replicas or _useless(slot, seats):
+            serving -= slot.ready
+            draining.add(slot.name)
+    return frozenset(draining)
+
+
+def _useless(slot: ObservedSlot, seats: Mapping[str, Seat]) -> bool:
+    """A leaving slot that has never served and holds room: it can go before its successor is there."""
+    return slot.ready == 0 and slot.status in _NEVER_RAN and not lost(seats.get(slot.node))
+
+
+def _writable(seat: Seat | None, snapshot: FleetSnapshot, slot: ObservedSlot) -> bool:
+    """Whether the slot's cell is Known: nothing is removed from a cell that cannot be seen."""
+    cell = seat.cell if seat is not None else None
+    cells = [cell] if cell is not None else [cell for cell in snapshot.cells if slot.node in cell.nodes]
+    return any(isinstance(cell.facts, Known) for cell in cells)

@@ -1,0 +1,130 @@
+"""Carries a plan out. It decides nothing: an action that fails is logged and left to the next turn, which sees why.
+
+Actions of one kind that follow each other run side by side, because they touch different things; kinds keep their order.
+Each has a timeout, so that one door that hangs costs this turn a few seconds and nobody else anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+import structlog
+
+from roadstead.domain.plan import (
+    Action,
+    ClearFinalizer,
+    ConfigureCell,
+    FetchWeights,
+    ForgetWeights,
+    MakeRelease,
+    PublishRoute,
+    Resolve,
+    SetFinalizer,
+    WithdrawRoute,
+)
+from roadstead.domain.release import Release
+from roadstead.ports import DoorError, FencedError
+from roadstead.services.observe import Ports
+from roadstead.services.resolutions import ResolutionBook
+
+_TIMEOUT_SECONDS = 30.0
+_SIDE_BY_SIDE = 16
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a plan's actions went."""
+
+    done: int
+    failed: int
+    news: bool
+    """Whether an answer came in that the next turn should look at."""
+    fenced_by: int | None = None
+    """The higher epoch a door has seen."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    done: int = 0
+    failed: int = 0
+    news: bool = False
+    fenced_by: int | None = None
+
+
+async def carry_out(
+    actions: tuple[Action, ...],
+    *,
+    ports: Ports,
+    resolutions: ResolutionBook,
+    count: Callable[[str, str], None] = lambda _action, _result: None,
+) -> Outcome:
+    """Carry out actions in order; ``count(action, result)`` is told of each for the metrics."""
+    tally = _Tally()
+    limit = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    async def one(action: Action) -> None:
+        async with limit:
+            result = await _attempt(action, ports=ports, resolutions=resolutions, tally=tally)
+            count(type(action).__name__, result)
+
+    for _, group in groupby(actions, key=type):
+        async with asyncio.TaskGroup() as tasks:
+            for action in group:
+                tasks.create_task(one(action))
+    return Outcome(done=tally.done, failed=tally.failed, news=tally.news, fenced_by=tally.fenced_by)
+
+
+async def _attempt(action: Action, *, ports: Ports, resolutions: ResolutionBook, tally: _Tally) -> str:
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            tally.news |= await _perform(action, ports=ports, resolutions=resolutions)
+    except FencedError as error:
+        tally.failed += 1
+        tally.fenced_by = max(error.epoch, tally.fenced_by or 0)
+        log.warning("action.fenced", action=type(action).__name__, epoch=error.epoch)
+        return "fenced"
+    except DoorError as error:
+        tally.failed += 1
+        log.warning("action.failed", action=type(action).__name__, code=error.code, message=error.message)
+        return "failed"
+    except TimeoutError:
+        tally.failed += 1
+        log.warning("action.timeout", action=type(action).__name__, seconds=_TIMEOUT_SECONDS)
+        return "timeout"
+    tally.done += 1
+    return "done"
+
+
+async def _perform(action: Action, *, ports: Ports, resolutions: ResolutionBook) -> bool:
+    """Do one thing; True if it brought an answer worth another turn."""
+    work: Awaitable[None]
+    match action:
+        case Resolve(key=key):
+            return resolutions.record(key, await ports.agents.resolve(key))
+        case MakeRelease(model=model, contents=contents):
+            number = await ports.ledger.number_release(model, contents)
+            await ports.cluster.keep_release(model, Release(number=number, contents=contents))
+            log.info("release.made", model=str(model.key), release=number, contents=len(contents))
+            return True
+        case SetFinalizer(model=model):
+            work = ports.cluster.set_finalizer(model)
+        case ClearFinalizer(model=model):
+            work = ports.cluster.clear_finalizer(model)
+        case FetchWeights(node=node, artifact=artifact, source=source):
+            work = ports.agents.fetch(node, artifact=artifact, source=source)
+        case ForgetWeights(node=node, digest=digest):
+            work = ports.agents.forget(node, digest=digest)
+        case ConfigureCell(cell=cell, base=base, put=put, remove=remove):
+            log.info("cell.configure", cell=cell, put=[slot.name for slot in put], remove=list(remove))
+            work = ports.cells.configure(cell, base=base, put=put, remove=remove)
+        case PublishRoute(route=route):
+            work = ports.cluster.publish_route(route)
+        case WithdrawRoute(route=route):
+            work = ports.cluster.withdraw_route(route)
+    await work
+    return isinstance(action, SetFinalizer | PublishRoute | WithdrawRoute)

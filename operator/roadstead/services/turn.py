@@ -1,0 +1,73 @@
+"""One turn of the loop: observe → plan → act → publish → record. The only place where the order is written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from roadstead.domain.plan import FleetPlan
+from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.ports import DoorError
+from roadstead.services.act import Outcome, carry_out
+from roadstead.services.observe import Ports, observe, world_of
+from roadstead.services.publish import publish
+from roadstead.services.resolutions import ResolutionBook
+
+_LEDGER_TIMEOUT_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+Planner = Callable[[FleetSnapshot, datetime], Awaitable[FleetPlan]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnResult:
+    """What a turn did, for the loop and the metrics."""
+
+    models: int
+    outcome: Outcome
+    unpublished: int
+    again_after_seconds: float | None
+    """When to look again although nothing happens; 0 = at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Everything one turn needs; itself without memory but for the answers of agents."""
+
+    ports: Ports
+    planner: Planner
+    resolutions: ResolutionBook
+    clock: Callable[[], datetime]
+    count: Callable[[str, str], None] = lambda _action, _result: None
+
+    async def run(self) -> TurnResult:
+        """One way through, once."""
+        snapshot = observe(self.ports, self.resolutions)
+        plan = await self.planner(snapshot, self.clock())
+        outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
+        unpublished = await publish(plan.reports, self.ports.cluster)
+        await self._record(snapshot)
+        if outcome.failed or unpublished:
+            again: float | None = 2.0
+        elif outcome.news:
+            again = 0.0
+        else:
+            again = plan.wake_after_seconds
+        return TurnResult(
+            models=len(snapshot.models), outcome=outcome, unpublished=unpublished, again_after_seconds=again
+        )
+
+    async def _record(self, snapshot: FleetSnapshot) -> None:
+        """The ledger is history: it is brought up to date after the fact and never holds anything up for long."""
+        try:
+            async with asyncio.timeout(_LEDGER_TIMEOUT_SECONDS):
+                await self.ports.ledger.reconcile(world_of(snapshot))
+        except DoorError as error:
+            log.info("ledger.behind", code=error.code, message=error.message)
+        except TimeoutError:
+            log.info("ledger.behind", code="Timeout", message=f"no answer in {_LEDGER_TIMEOUT_SECONDS:.0f} s")
