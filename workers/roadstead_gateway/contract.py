@@ -1,17 +1,29 @@
 """What the operator and the gateways say to each other: the ModelRoute and the tallies.
 
-A ModelRoute is an object of the API server, written by the operator alone and watched by every gateway. The tallies are
-served by each gateway on its internal port (``GET /internal/tallies``, bearer ``door.token``): they tell which version of
-a route the gateway works by and how many requests are under way per slot, so that the operator removes a slot only when
-no gateway sends to it any more.
+A ModelRoute is an object of the API server, written by the operator alone and watched by every gateway. The tallies
+are served by each gateway on its internal port (``GET /internal/tallies``, bearer ``door.token``): they tell which
+version of a route the gateway works by and how many requests are under way per slot, so that the operator removes a
+slot only when no gateway sends to it any more.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+REPLICA_HEADER: Final = "X-Roadstead-Replica"
+"""Carries the secret of ``replica.token`` to a replica. ``roadstead_worker.contract`` has the same name for it: the
+gateway may not import the worker, so the word stands in both contracts and a test holds them together."""
+RELEASE_HEADER: Final = "x-roadstead-release"
+"""On every answer of a replica: the number of the release that answered."""
+VARIANT_HEADER: Final = "x-roadstead-variant"
+NODE_HEADER: Final = "x-roadstead-node"
+REQUEST_ID_HEADER: Final = "x-request-id"
+"""On every answer; the client's own when it sent a plain one, else made here."""
+TALLIES_PATH: Final = "/internal/tallies"
 
 
 class Wire(BaseModel):

@@ -1,0 +1,1 @@
+"""The faces of the gateway: what clients call, and what the operator and Prometheus call."""
