@@ -1,7 +1,7 @@
 """Carries a plan out. It decides nothing: an action that fails is logged and left to the next turn, which sees why.
 
-Actions of one kind that follow each other run side by side, because they touch different things; kinds keep their order.
-Each has a timeout, so that one door that hangs costs this turn a few seconds and nobody else anything.
+Actions of one kind that follow each other run side by side, because they touch different things; kinds keep their
+order. Each has a timeout, so that one door that hangs costs this turn a few seconds and nobody else anything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gathers one frozen picture of the fleet. Nothing here waits for the network: readers tell what they know and how well."""
+"""Gathers one frozen picture of the fleet.
+
+Nothing here waits for the network: readers tell what they know, and how well they know it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What agents answered to ``what is behind this source?``, for as long as a LocalModel asks it.
 
-Held in memory only: what was resolved for a release is frozen in its ControllerRevision, and anything newer is cheap to ask
-again after a restart because agents remember the digests of files they have read.
+Held in memory only: what was resolved for a release is frozen in its ControllerRevision, and anything newer is cheap to
+ask again after a restart because agents remember the digests of files they have read.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from roadstead.domain.plan import FleetPlan
-from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
 from roadstead.services.act import Outcome, carry_out
 from roadstead.services.observe import Ports, observe, world_of
@@ -64,6 +64,8 @@ class Turn:
 
     async def _record(self, snapshot: FleetSnapshot) -> None:
         """The ledger is history: it is brought up to date after the fact and never holds anything up for long."""
+        if not isinstance(snapshot.ledger, Known):
+            return
         try:
             async with asyncio.timeout(_LEDGER_TIMEOUT_SECONDS):
                 await self.ports.ledger.reconcile(world_of(snapshot))

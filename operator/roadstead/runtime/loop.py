@@ -1,0 +1,70 @@
+"""The loop: wait, take a turn, remember when. An error in a turn is logged and the next turn tries again.
+
+Only the leader runs it. It ends when it is cancelled, and then only between two actions or at one's own timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from roadstead.runtime.metrics import OperatorMetrics
+from roadstead.runtime.trigger import Trigger
+from roadstead.services.turn import Turn
+
+_AFTER_ERROR_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class FleetLoop:
+    """Takes turns for as long as this process leads."""
+
+    turn: Turn
+    trigger: Trigger
+    metrics: OperatorMetrics
+    synced: Callable[[], bool]
+    """Whether every list of the API server has been read once."""
+    fenced: Callable[[int], None]
+    """Told when a door has seen a higher epoch than ours."""
+    last_turn: float | None = None
+    """Loop time of the end of the last turn that did not fail."""
+
+    async def run(self) -> None:
+        """Take turns until cancelled."""
+        again: float | None = 0.0
+        while True:
+            reasons = await self.trigger.wait(at_most=again)
+            if not self.synced():
+                again = 0.2
+                continue
+            again = await self._one(reasons)
+
+    async def _one(self, reasons: frozenset[str]) -> float | None:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            result = await self.turn.run()
+        except Exception:
+            self.metrics.turns.labels("error").inc()
+            log.exception("turn.failed", reasons=sorted(reasons))
+            return _AFTER_ERROR_SECONDS
+        self.last_turn = clock()
+        self.metrics.turns.labels("failed_actions" if result.outcome.failed else "done").inc()
+        self.metrics.turn_seconds.observe(self.last_turn - started)
+        self.metrics.models.set(result.models)
+        if result.outcome.fenced_by is not None:
+            self.fenced(result.outcome.fenced_by)
+        if result.outcome.done or result.outcome.failed:
+            log.info(
+                "turn",
+                reasons=sorted(reasons),
+                done=result.outcome.done,
+                failed=result.outcome.failed,
+                seconds=round(self.last_turn - started, 3),
+            )
+        return result.again_after_seconds

@@ -1,0 +1,66 @@
+"""Many events, one loop: pokes of all kinds are gathered until it is quiet, and then one turn looks at everything.
+
+Guarantees: after a poke a turn starts within ``max_wait``; a burst costs one turn; without any poke a turn starts after
+``resync``. One consumer, so nothing needs a lock. A poke during a turn starts the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debounce:
+    """How long to gather, in seconds."""
+
+    quiet: float = 0.5
+    """A turn starts when nothing happened for this long."""
+    max_wait: float = 5.0
+    """Nor later than this after the first poke."""
+    resync: float = 60.0
+    """Nor later than this after the last turn: the level is looked at even if every event was lost."""
+
+
+class Trigger:
+    """Where everything that may matter pokes, and where the loop waits."""
+
+    def __init__(self, debounce: Debounce | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        self._debounce = debounce or Debounce()
+        self._clock = clock
+        self._reasons: set[str] = set()
+        self._poked = asyncio.Event()
+
+    def poke(self, reason: str) -> None:
+        """Something happened. Cheap, never blocks, to be called from the loop's own thread."""
+        self._reasons.add(reason)
+        self._poked.set()
+
+    async def wait(self, *, at_most: float | None = None) -> frozenset[str]:
+        """Wait for the next turn; ``at_most`` brings the resync forward. The reasons, empty for a resync."""
+        limit = self._debounce.resync if at_most is None else min(at_most, self._debounce.resync)
+        if await self._happens(limit):
+            await self._settle()
+        reasons = frozenset(self._reasons)
+        self._reasons.clear()
+        self._poked.clear()
+        return reasons
+
+    async def _settle(self) -> None:
+        deadline = self._now() + self._debounce.max_wait
+        while (left := deadline - self._now()) > 0:
+            self._poked.clear()
+            if not await self._happens(min(self._debounce.quiet, left)):
+                return
+
+    async def _happens(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._poked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _now(self) -> float:
+        return (self._clock or asyncio.get_running_loop().time)()
