@@ -47,12 +47,12 @@ class Slot:
 def slot_name(model: ModelKey, *, content_hash: str, node: str, shape: Shape) -> str:
     """``<namespace>.<model>.<content8>.<node>``; hashed at the end where that exceeds 63 characters."""
     tag = hashlib.sha256(f"{content_hash}/{shape.threads}".encode()).hexdigest()[:8]
-    return _within_limit(f"{model.namespace}.{model.name}.{tag}.{node}")
+    return shortened(f"{model.namespace}.{model.name}.{tag}.{node}")
 
 
 def route_name(model: ModelKey) -> str:
     """Name of the model's ModelRoute: ``<namespace>.<model>``; hashed at the end where that exceeds 63 characters."""
-    return _within_limit(f"{model.namespace}.{model.name}")
+    return shortened(f"{model.namespace}.{model.name}")
 
 
 def route_prefix(slot: str) -> str:
@@ -60,12 +60,8 @@ def route_prefix(slot: str) -> str:
     return f"/{slot}"
 
 
-def label_value(name: str) -> str:
-    """A name as the value of a label: itself up to 63 characters, else hashed at the end."""
-    return _within_limit(name)
-
-
-def _within_limit(name: str) -> str:
+def shortened(name: str) -> str:
+    """The name itself up to 63 characters (a label's value), else cut and hashed at the end."""
     if len(name) <= _NAME_LIMIT:
         return name
     suffix = "." + hashlib.sha256(name.encode()).hexdigest()[:12]

@@ -1,0 +1,229 @@
+"""Kubernetes objects into the domain's values. Nobody below this file sees a ``dict``.
+
+A LocalModel that cannot be acted on is parsed all the same: its ``problems`` name the fields, so that its status can.
+That happens although the API server checks the same rules, because an object may be older than its schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from roadstead.adapters.kube.api import Object
+from roadstead.adapters.kube.localmodel import LocalModelSpec
+from roadstead.adapters.kube.resources import ModelRouteSpec, WorkerPoolSpec
+from roadstead.adapters.kube.store import Unreadable
+from roadstead.domain.model import (
+    Condition,
+    ConditionStatus,
+    FieldProblem,
+    Model,
+    ModelKey,
+    ModelSpec,
+    PlacementPolicy,
+    Requirements,
+    VariantSpec,
+)
+from roadstead.domain.snapshot import Address, EngineBuild, Node, Pool, Route, Taint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedModel:
+    """A LocalModel with what only this package needs of it."""
+
+    model: Model
+    status: Object
+    finalizers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One of our own Pods, as far as finding doors goes."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    node: str
+    ip: str
+    ready: bool
+    deleting: bool
+
+
+def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
+    """A LocalModel; with ``problems`` and without ``spec`` where it cannot be acted on."""
+    metadata = obj["metadata"]
+    status = obj.get("status") or {}
+    finalizers = tuple(metadata.get("finalizers", ()))
+    spec, problems = model_spec(obj.get("spec"), name=metadata["name"])
+    deleted = metadata.get("deletionTimestamp")
+    model = Model(
+        key=ModelKey(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        generation=metadata.get("generation", 0),
+        created=_time(metadata["creationTimestamp"]),
+        deleted=_time(deleted) if deleted else None,
+        finalized=finalizer in finalizers,
+        spec=spec,
+        problems=problems,
+        conditions=tuple(_conditions(status.get("conditions", ()))),
+    )
+    return WatchedModel(model=model, status=status, finalizers=finalizers)
+
+
+def relevant_of_model(watched: WatchedModel) -> object:
+    """What of a LocalModel may change the plan; our own status is not part of it, or each write would wake the loop."""
+    model = watched.model
+    return (model.generation, model.deleted, model.finalized)
+
+
+def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[FieldProblem, ...]]:
+    """``spec`` with defaults filled in, or what is wrong with it."""
+    try:
+        # Through JSON: strict reading takes a list for a tuple and a word for an enum there, and nothing else.
+        spec = LocalModelSpec.model_validate_json(json.dumps(raw), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return None, tuple(_problem(dict(details)) for details in error.errors(include_url=False))
+    return (
+        ModelSpec(
+            served_name=spec.served_name or name,
+            aliases=spec.aliases,
+            task=spec.task,
+            variants=tuple(
+                VariantSpec(name=rung.name, source=rung.source, digest=rung.digest, quality=rung.quality)
+                for rung in spec.variants
+            ),
+            requirements=Requirements(
+                context_tokens=spec.requirements.context_tokens, concurrency=spec.requirements.concurrency
+            ),
+            replicas=spec.replicas,
+            placement=PlacementPolicy(pools=spec.placement.pools, node_selector=_pairs(spec.placement.node_selector)),
+        ),
+        (),
+    )
+
+
+def pool(obj: Object) -> Pool:
+    """A WorkerPool."""
+    try:
+        spec = WorkerPoolSpec.model_validate_json(
+            json.dumps(obj.get("spec")), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise Unreadable(_sentence(error)) from error
+    return Pool(
+        name=obj["metadata"]["name"],
+        node_selector=_pairs(spec.node_selector),
+        engines=tuple(EngineBuild(engine=build.engine, image=build.image) for build in spec.engines),
+    )
+
+
+def node(obj: Object) -> Node:
+    """A Node. Heartbeats change nothing in here."""
+    spec = obj.get("spec", {})
+    return Node(
+        name=obj["metadata"]["name"],
+        labels=_pairs(obj["metadata"].get("labels", {})),
+        ready=_is_true(obj, "Ready"),
+        unschedulable=bool(spec.get("unschedulable")),
+        taints=tuple(
+            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+            for taint in spec.get("taints", ())
+        ),
+    )
+
+
+def pod(obj: Object) -> Pod:
+    """A Pod."""
+    return Pod(
+        name=obj["metadata"]["name"],
+        labels=_pairs(obj["metadata"].get("labels", {})),
+        node=obj.get("spec", {}).get("nodeName", ""),
+        ip=obj.get("status", {}).get("podIP", ""),
+        ready=_is_true(obj, "Ready"),
+        deleting="deletionTimestamp" in obj["metadata"],
+    )
+
+
+def route(obj: Object) -> Route:
+    """A ModelRoute."""
+    try:
+        spec = ModelRouteSpec.model_validate_json(
+            json.dumps(obj.get("spec")), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise Unreadable(_sentence(error)) from error
+    namespace, _, name = spec.model.partition("/")
+    return Route(
+        name=obj["metadata"]["name"],
+        model=ModelKey(namespace, name),
+        names=spec.names,
+        task=spec.task,
+        slots=tuple(
+            Address(
+                slot=slot.name,
+                release=slot.release,
+                variant=slot.variant,
+                node=slot.node,
+                addresses=slot.addresses,
+                weight=slot.weight,
+                capacity=slot.capacity,
+                draining=slot.state == "Draining",
+            )
+            for slot in spec.slots
+        ),
+        resource_version=obj["metadata"]["resourceVersion"],
+    )
+
+
+def _conditions(raw: Iterable[Mapping[str, Any]]) -> Iterable[Condition]:
+    for condition in raw:
+        try:
+            yield Condition(
+                type=condition["type"],
+                status=ConditionStatus(condition["status"]),
+                reason=condition.get("reason", ""),
+                message=condition.get("message", ""),
+                observed_generation=condition.get("observedGeneration", 0),
+                last_transition=_time(condition["lastTransitionTime"]),
+            )
+        except (KeyError, ValueError):
+            continue  # somebody else's, and not well formed: what we publish does not depend on it
+
+
+def _is_true(obj: Object, condition: str) -> bool:
+    conditions = obj.get("status", {}).get("conditions") or ()
+    return any(entry.get("type") == condition and entry.get("status") == "True" for entry in conditions)
+
+
+def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _problem(details: Mapping[str, Any]) -> FieldProblem:
+    path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
+    match details["type"]:
+        case "extra_forbidden":
+            message = "is not a field of LocalModel"
+        case "missing":
+            message = "is required"
+        case "json_invalid":
+            message = "is not an object"
+        case _:
+            message = str(details["msg"])
+    return FieldProblem(path=path, message=message)
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(
+        f"{problem.path}: {problem.message}"
+        for problem in (_problem(dict(details)) for details in error.errors(include_url=False))
+    )

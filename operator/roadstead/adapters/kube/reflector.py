@@ -1,0 +1,135 @@
+"""List, then watch, then list again: a faithful copy of one kind, ghosts excluded.
+
+Guarantees: after ``synced`` the store holds what a list held; what vanished while nobody watched is dropped by the next
+list (after "410 Gone", after ten minutes at the latest); a watch that is silent for longer than bookmarks allow is
+opened anew. Any error of the connection is waited out with growing, jittered pauses; an error in our own code ends the
+task, and with it the process, rather than leave it deaf.
+
+Why not Kopf's index: after 410 Kopf lists again but does not compare, so a Node deleted in the gap stays for ever; the
+planner would place replicas on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Generic, Never, TypeVar
+
+import structlog
+
+from roadstead.adapters.kube.api import Api, ApiRefused
+from roadstead.adapters.kube.settings import KubeSettings
+from roadstead.adapters.kube.store import Store
+from roadstead.ports import DoorError
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+_GONE = 410
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What is listed and watched."""
+
+    name: str
+    """For logs and health: ``nodes``."""
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Label or field selectors."""
+
+
+class Backoff:
+    """Pauses between tries: doubled each time, with full jitter, from the first again after a success."""
+
+    def __init__(self, first_seconds: float, longest_seconds: float) -> None:
+        self._first = first_seconds
+        self._longest = longest_seconds
+        self._next = first_seconds
+
+    def succeeded(self) -> None:
+        self._next = self._first
+
+    async def wait(self) -> None:
+        pause = self._next * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, hides nothing
+        self._next = min(2 * self._next, self._longest)
+        await asyncio.sleep(pause)
+
+
+class Reflector(Generic[T]):
+    """Keeps a store equal to the API server. ``run`` is to be one task's whole life."""
+
+    def __init__(self, api: Api, resource: Resource, store: Store[T], settings: KubeSettings) -> None:
+        self.resource = resource
+        self.store = store
+        self._api = api
+        self._settings = settings
+        self._backoff = Backoff(*settings.retry_seconds)
+        self._version = ""
+        """To watch from; empty asks for a list."""
+        self._list_due = 0.0
+        self._last_byte = time.monotonic()
+        self._reachable = True
+
+    @property
+    def silent_seconds(self) -> float:
+        """Age of the last byte heard: list, event or bookmark."""
+        return time.monotonic() - self._last_byte
+
+    async def run(self) -> Never:
+        """List and watch until cancelled."""
+        while True:
+            try:
+                await self._turn()
+            except DoorError as error:
+                if isinstance(error, ApiRefused) and error.status == _GONE:
+                    _log.info("list anew", resource=self.resource.name, why=error.message)
+                    self._version = ""
+                    continue
+                if self._reachable:
+                    self._reachable = False
+                    _log.warning("watch interrupted", resource=self.resource.name, code=error.code, why=error.message)
+                await self._backoff.wait()
+
+    async def _turn(self) -> None:
+        now = time.monotonic()
+        if not self._version or now >= self._list_due:
+            await self._list()
+        await self._watch(seconds=self._list_due - time.monotonic())
+
+    async def _list(self) -> None:
+        objects, version = await self._api.list(self.resource.path, query=self.resource.query)
+        self._heard()
+        self.store.replace(objects, version)
+        self._version = version
+        self._list_due = time.monotonic() + self._settings.relist_seconds
+
+    async def _watch(self, *, seconds: float) -> None:
+        events = self._api.watch(
+            self.resource.path, query=self.resource.query, resource_version=self._version, seconds=seconds
+        )
+        async with aclosing(events) as stream:  # type: ignore[type-var]
+            async for event in stream:
+                self._heard()
+                self._take(event["type"], event["object"])
+
+    def _take(self, kind: str, obj: dict[str, Any]) -> None:
+        match kind:
+            case "ADDED" | "MODIFIED":
+                self.store.put(obj)
+            case "DELETED":
+                self.store.drop(obj)
+            case _:
+                pass  # a bookmark: it only moves the version
+        self._version = obj["metadata"]["resourceVersion"]
+
+    def _heard(self) -> None:
+        self._last_byte = time.monotonic()
+        self._backoff.succeeded()
+        if not self._reachable:
+            self._reachable = True
+            _log.info("watch resumed", resource=self.resource.name)
