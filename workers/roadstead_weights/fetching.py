@@ -1,8 +1,9 @@
 """Bringing a source into the store: whole, verified, resumable.
 
 The order of checks: the source is allowed, its size is the expected one, the disk has room, and, before the rename,
-the sha256 over every byte that was written. A wrong digest is final for that source (the part is thrown away), unless the
-part was resumed from an earlier attempt: then it is fetched once more from its beginning, since the fault may lie there.
+the sha256 over every byte that was written. A wrong digest is final for that source (the part is thrown away), unless
+the part was resumed from an earlier attempt: then it is fetched once more from its beginning, since the fault may lie
+there.
 
 A broken connection is retried here, from where it broke, with backoff; the part also survives the process.
 """

@@ -41,9 +41,9 @@ Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
 class Wire(BaseModel):
-    """Base of everything that crosses a door: immutable, strict about unknown fields."""
+    """Base of everything that crosses a door: immutable, strict about unknown fields, no NaN (JSON has none)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Problem(Wire):

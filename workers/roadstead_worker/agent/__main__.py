@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import sys
 
+from roadstead_worker.agent.logs import configure_logs
+
 
 def main() -> int:
     """Run the role named by the only argument; 2 means that it was not understood."""
-    match sys.argv[1:]:
+    arguments = sys.argv[1:]
+    if arguments in (["node"], ["head"]):
+        configure_logs(role=f"{arguments[0]}-agent")
+    match arguments:
         case ["node"]:
             from roadstead_worker.agent.node import main as node_main  # noqa: PLC0415 - see the module's docstring
 
