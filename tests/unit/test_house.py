@@ -59,7 +59,13 @@ def test_python_started_in_this_folder_still_has_its_own_operator_module() -> No
     assert not Path(answer.stdout.strip()).is_relative_to(ROOT / "operator")
 
 
-@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+LOCKS = [
+    *sorted((ROOT / "requirements").glob("*.txt")),
+    ROOT / "operator/roadstead/embedded/go_module/toolchain.txt",
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_a_lock_pins_by_hash_and_holds_no_address(lock: Path) -> None:
     text = lock.read_text()
     pins = re.findall(r"^[a-z0-9].*$", text, flags=re.MULTILINE)
