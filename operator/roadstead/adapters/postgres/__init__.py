@@ -1,0 +1,1 @@
+"""The ledger's adapter: what Postgres remembers of models, releases and placements."""

@@ -1,0 +1,17 @@
+"""Real Postgres for the ledger's contract: an empty database, or one that is migrated."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.engine import URL
+from tests.fixtures.postgres import empty_database, postgres_server
+
+from roadstead_migrations import runner
+
+__all__ = ["empty_database", "postgres_server"]
+
+
+@pytest.fixture
+def database(empty_database: URL) -> URL:
+    runner.upgrade(empty_database)
+    return empty_database
