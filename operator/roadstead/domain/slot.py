@@ -50,11 +50,6 @@ def slot_name(model: ModelKey, *, content_hash: str, node: str, shape: Shape) ->
     return shortened(f"{model.namespace}.{model.name}.{tag}.{node}")
 
 
-def route_name(model: ModelKey) -> str:
-    """Name of the model's ModelRoute: ``<namespace>.<model>``; hashed at the end where that exceeds 63 characters."""
-    return shortened(f"{model.namespace}.{model.name}")
-
-
 def route_prefix(slot: str) -> str:
     """Path under which a slot's Serve application answers, on the proxy and on each replica's own port."""
     return f"/{slot}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.localmodel import (
@@ -213,10 +212,6 @@ def _route_slot(slot: Address) -> RouteSlot:
     )
 
 
-def equal_routes(one: Route, other: Route) -> bool:
-    """Whether two routes tell gateways the same."""
-    return _told(one) == _told(other)
-
-
-def _told(route: Route) -> tuple[Any, ...]:
+def told_to_gateways(route: Route) -> object:
+    """What of a route is published; two with the same are the same to a gateway."""
     return (route.name, route.model, route.names, route.task, route.slots)

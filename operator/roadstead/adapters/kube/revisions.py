@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.resources import API_VERSION, GROUP, LOCAL_MODEL
+from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Release
 from roadstead.domain.slot import shortened
@@ -111,10 +112,6 @@ class Revision:
     release: Release
 
 
-class RevisionUnreadable(Exception):
-    """A ControllerRevision of ours that this version cannot read."""
-
-
 _RELEASE = TypeAdapter(Release)
 _RECORD_ONLY = {"format", "digest"}
 
@@ -162,18 +159,18 @@ def to_object(model: Model, release: Release) -> Object:
 
 
 def from_object(obj: Object) -> Revision:
-    """Read a ControllerRevision; ``RevisionUnreadable`` says which and why."""
+    """Read a ControllerRevision; ``Unreadable`` says what is wrong."""
     metadata = obj["metadata"]
     key = ModelKey(metadata["namespace"], metadata["name"])
     owner = next((owner for owner in metadata.get("ownerReferences", ()) if owner.get("controller")), None)
     if owner is None:
-        raise RevisionUnreadable(f"{key} has no owner")
+        raise Unreadable("it has no owner")
     try:
         release = from_record(obj.get("data"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise RevisionUnreadable(f"{key}: data.{place}: {first['msg']}") from error
+        raise Unreadable(f"data.{place}: {first['msg']}") from error
     return Revision(name=key.name, namespace=key.namespace, owner_uid=owner["uid"], release=release)
 
 
