@@ -58,10 +58,7 @@ def _application_state(application: RayApplication, addresses: tuple[str, ...]) 
 
 
 def _message(application: RayApplication) -> str:
-    """The useful text is in the deployment's message (a whole traceback);
-
-    the application's is often empty or repeats it.
-    """
+    """The deployment's, a whole traceback: the application's is often empty or repeats it."""
     told = [deployment.message for deployment in application.deployments.values() if deployment.message]
     return "\n".join(told or [application.message])[-MESSAGE_CHARACTERS:]
 

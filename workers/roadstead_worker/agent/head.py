@@ -133,6 +133,7 @@ class HeadAgent:
             epoch = self._epoch.admit_request(request)
             try:
                 await self._swap(wanted.base, applications)
+                self._serve = await self._ray.serve()
             except RayAway as error:
                 raise DoorProblem(status=503, code="CellUnreachable", message=str(error)) from None
             except RayRefused as error:
@@ -140,7 +141,10 @@ class HeadAgent:
             finally:
                 self._changed_at = time.monotonic()
                 self._poked.set()
-        base = base_digest(applications)
+            self._publish()  # whoever reads after this answer reads what it says
+        base = base_of(self._serve)
+        if base != base_digest(applications):
+            log.error("ray echoes another configuration than was put", cell=self._settings.cell, base=base)
         log.info("config put", cell=self._settings.cell, epoch=epoch, applications=len(applications), base=base)
         return wire_response(ConfigAccepted(base=base))
 
@@ -192,7 +196,7 @@ class HeadAgent:
 
 @contextlib.asynccontextmanager
 async def serving(settings: HeadSettings) -> AsyncIterator[asyncio.Task[None]]:
-    """The door open and Ray followed, until the context ends. Yields the task that follows: it ends only by a defect."""
+    """The door open and Ray followed, until the context ends. Yields the following task: it ends only by a defect."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     async with aiohttp.ClientSession(trust_env=False) as session:
         ray = RayDashboard(address=settings.dashboard, token=settings.ray_token, session=session)

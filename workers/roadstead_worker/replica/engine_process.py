@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,7 @@ class EngineProcess:
     @classmethod
     async def start(cls, run: EngineRun, session: aiohttp.ClientSession) -> Self:
         """A healthy engine. Raises ``EngineStartFailed``; whatever happens, no unhealthy child is left behind."""
+        shutil.rmtree(run.scratch, ignore_errors=True)  # of an engine that was killed
         for folder in (run.log.parent, run.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         process = cls(run)

@@ -91,8 +91,7 @@ class SlotReplica:
             await self._keeper.stop()
         await self._measured.close()
         if self._lease is not None:
-            shutil.rmtree(self._scratch(self._lease), ignore_errors=True)
-            self._lease.release()
+            self._give_up(self._lease)
         if self._session is not None:
             await self._session.close()
 
@@ -117,7 +116,7 @@ class SlotReplica:
         except BaseException:
             if keeper is not None:
                 await keeper.stop()
-            lease.release()
+            self._give_up(lease)
             raise
         self._lease = lease
         return keeper
@@ -161,6 +160,10 @@ class SlotReplica:
 
     def _answered(self, end: bytes, in_flight: int) -> None:
         self._measured.answered(self._engine.timings_in(end), in_flight=in_flight)
+
+    def _give_up(self, lease: ClaimedLease) -> None:
+        shutil.rmtree(self._scratch(lease), ignore_errors=True)
+        lease.release()
 
     def _scratch(self, lease: ClaimedLease) -> Path:
         return self._settings.store / "scratch" / f"{lease.slot}.{lease.index}"
