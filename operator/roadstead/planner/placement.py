@@ -208,8 +208,16 @@ def _best_content(table: _Table, seat: Seat) -> Content | None:
         if verdict is None and best is not None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
         if verdict is not None and not table.counts[seat.node.name, content.hash]:
-            table.refusals.setdefault((content.variant, seat.node.name), verdict)
+            words = blocked or _content_verdict(table, content, seat, room=_room_with_own(table, seat)) or verdict
+            table.refusals.setdefault((content.variant, seat.node.name), words)
     return best
+
+
+def _room_with_own(table: _Table, seat: Seat) -> int:
+    """What a person compares with: the room this model has on the node, with what it already uses there."""
+    node = seat.node.name
+    own = sum(table.counts[node, content.hash] * memory_of(content, seat) for content in table.contents)
+    return table.rooms.free(node) + own
 
 
 def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) -> Verdict | None:

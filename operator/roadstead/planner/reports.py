@@ -259,21 +259,24 @@ def _progressing(findings: Findings) -> ConditionReport:
 
 
 def _degraded(findings: Findings) -> ConditionReport:
-    spec = findings.model.spec
-    if spec is not None:
-        taken = {
-            name: findings.granted[name] for name in spec.names if findings.granted.get(name) != findings.model.key
-        }
-        if taken and not findings.departing:
-            words = ", ".join(f"{name} belongs to {owner}" for name, owner in taken.items())
-            message = f"{words}; this model answers to {findings.model.key}"
-            return _condition("Degraded", _TRUE, Reason.NAME_CONFLICT, message)
+    if findings.departing:
+        return _condition("Degraded", _FALSE, Reason.SETTLED, "on its way out")
+    taken = _names_of_others(findings)
+    if taken:
+        message = f"{', '.join(taken)}; this model answers to {findings.model.key}"
+        return _condition("Degraded", _TRUE, Reason.NAME_CONFLICT, message)
     if findings.observed and findings.ready < findings.wanted and not findings.moving:
         why = _obstacle(findings) or _pending(findings)
         return _condition("Degraded", _TRUE, why.reason, why.message or "fewer replicas answer than were asked for")
     if findings.observed and (obstacle := _obstacle(findings)) is not None:
         return _condition("Degraded", _TRUE, obstacle.reason, f"serving as before: {obstacle.message}")
     return _condition("Degraded", _FALSE, Reason.SETTLED, "as asked for")
+
+
+def _names_of_others(findings: Findings) -> list[str]:
+    spec = findings.model.spec
+    owners = {name: findings.granted.get(name) for name in spec.names} if spec is not None else {}
+    return [f"{name} belongs to {owner}" for name, owner in owners.items() if owner not in (None, findings.model.key)]
 
 
 def _reconciling(findings: Findings) -> ConditionReport:

@@ -31,7 +31,7 @@ class PlannerProcess:
         self._pool = _new_pool()
 
     async def __call__(self, snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
-        """The plan; ``TimeoutError`` if it takes too long, ``BrokenProcessPool`` if the process died (it is replaced)."""
+        """The plan; ``TimeoutError`` if it takes too long, ``BrokenProcessPool`` if the process died."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):

@@ -35,8 +35,10 @@ class OperatorSettings(BaseSettings):
     """Postgres: the ledger. Serving goes on while it is away; only new releases wait."""
 
     installation: str = ""
-    """Name of this installation in the ledger. Empty: uid of the namespace kube-system and ``namespace``. Set it after a
-    cluster was rebuilt, so that history goes on."""
+    """Name of this installation in the ledger. Empty: uid of the namespace kube-system and ``namespace``.
+
+    Set it after a cluster was rebuilt, so that history goes on.
+    """
 
     listen: str = "127.0.0.1:8090"
     """Where ``/healthz``, ``/readyz`` and ``/metrics`` are served, ``host:port``."""

@@ -1,0 +1,159 @@
+"""Whatever happens and whenever the operator dies, the same wishes lead to the same world."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from roadstead.domain.model import ModelKey, VariantSpec
+from roadstead.planner.fleet import plan
+from roadstead.services.observe import observe
+from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
+
+FILES = {
+    f"file:///models/{name}.gguf": artifact(name, mebibytes=size, bits=bits)
+    for name, size, bits in (("large", 500, 16), ("middle", 200, 8.5), ("small", 80, 4.5))
+}
+VARIANTS = tuple(VariantSpec(name=name, source=f"file:///models/{name}.gguf") for name in ("large", "middle", "small"))
+
+
+def new_fleet(*budgets: int) -> MemoryFleet:
+    return MemoryFleet(
+        nodes={f"node-{index}": MemoryNode(budget=size * MIB, files=dict(FILES)) for index, size in enumerate(budgets)}
+    )
+
+
+async def life_of_a_model(fleet: MemoryFleet) -> None:
+    """Create → scale → change → lose a node → delete, each to the end."""
+    key = fleet.apply("assistant", *VARIANTS)
+    other = fleet.apply("other", VARIANTS[2])
+    await fleet.settle()
+    fleet.apply("assistant", *VARIANTS, replicas=3)
+    await fleet.settle()
+    fleet.apply("assistant", *VARIANTS[1:], replicas=3, context_tokens=1024)
+    await fleet.settle()
+    fleet.nodes["node-1"].ready = fleet.nodes["node-1"].agent_answers = False
+    await fleet.settle()
+    fleet.nodes["node-1"].ready = fleet.nodes["node-1"].agent_answers = True
+    await fleet.settle()
+    fleet.delete(key)
+    await fleet.settle()
+    assert set(fleet.models) == {other}
+
+
+async def _writes_of_a_life() -> int:
+    fleet = new_fleet(2000, 900, 400)
+    await life_of_a_model(fleet)
+    return len(fleet.writes)
+
+
+async def test_an_operator_killed_at_any_write_leads_to_the_same_world() -> None:
+    quiet = new_fleet(2000, 900, 400)
+    await life_of_a_model(quiet)
+    expected = quiet.normalised()
+
+    for point in range(len(quiet.writes)):
+        fleet = new_fleet(2000, 900, 400)
+        fleet.writes.kill_before = point
+        await life_of_a_model(fleet)
+        assert fleet.normalised() == expected, f"killed before write {point}: {quiet.writes[point]}"
+
+
+async def test_the_number_of_writes_of_a_life_may_only_fall() -> None:
+    assert await _writes_of_a_life() <= 80
+
+
+models = st.sampled_from(["one", "two", "three"])
+wishes = st.one_of(
+    st.tuples(
+        st.just("apply"),
+        models,
+        st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=3, unique=True),
+        st.integers(0, 4),
+        st.sampled_from([512, 2048]),
+    ),
+    st.tuples(st.just("delete"), models),
+    st.tuples(st.just("node"), st.integers(0, 2), st.booleans()),
+    st.tuples(st.just("agent"), st.integers(0, 2), st.booleans()),
+    st.tuples(st.just("budget"), st.integers(0, 2), st.sampled_from([300, 700, 1500])),
+    st.tuples(st.just("ledger"), st.booleans()),
+    st.tuples(st.just("cell"), st.booleans()),
+    st.tuples(st.just("turns"), st.integers(1, 5)),
+)
+
+
+async def act_out(fleet: MemoryFleet, wish: tuple[object, ...]) -> None:
+    match wish:
+        case ("apply", str(name), list(variants), int(replicas), int(context)):
+            if not (model := fleet.models.get(ModelKey("team", name))) or not model.deleting:
+                fleet.apply(name, *variants, replicas=replicas, context_tokens=context)
+        case ("delete", str(name)):
+            if ModelKey("team", name) in fleet.models:
+                fleet.delete(ModelKey("team", name))
+        case ("node", int(index), bool(up)):
+            fleet.nodes[f"node-{index}"].ready = up
+        case ("agent", int(index), bool(up)):
+            fleet.nodes[f"node-{index}"].agent_answers = up
+        case ("budget", int(index), int(size)):
+            fleet.nodes[f"node-{index}"].budget = size * MIB
+        case ("ledger", bool(up)):
+            fleet.ledger_answers = up
+        case ("cell", bool(up)):
+            fleet.cell_answers = up
+        case ("turns", int(count)):
+            for _ in range(count):
+                await fleet.turn()
+                fleet.step()
+                check_invariants(fleet)
+        case _:
+            raise AssertionError(wish)
+
+
+def check_invariants(fleet: MemoryFleet) -> None:
+    for name, node in fleet.nodes.items():
+        leased = sum(app.leases * app.slot.memory_bytes for app in fleet.applications.values() if app.slot.node == name)
+        assert leased <= max(node.budget, 1500 * MIB), "more memory leased than any budget ever was"
+    for key, route in fleet.routes.items():
+        for address in route.slots:
+            assert not address.draining or address.weight == 0, f"{key} sends to a draining slot"
+    granted = [name for route in fleet.routes.values() for name in route.names]
+    assert len(granted) == len(set(granted)), "one name, two models"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(wishes, max_size=14))
+async def test_any_history_settles_and_a_settled_fleet_plans_nothing(history: list[tuple[object, ...]]) -> None:
+    fleet = new_fleet(1500, 700, 300)
+    for wish in history:
+        await act_out(fleet, wish)
+    for node in fleet.nodes.values():
+        node.ready = node.agent_answers = True
+    fleet.ledger_answers = fleet.cell_answers = True
+
+    await fleet.settle(limit=200)
+
+    snapshot = observe(fleet.ports, fleet.resolutions)
+    assert plan(snapshot, fleet.now) == plan(snapshot, fleet.now)
+    assert not any(model.deleting for model in fleet.models.values())
+    assert {app.slot.model for app in fleet.applications.values()} <= set(fleet.models)
+    for key, model in fleet.models.items():
+        wanted = model.checked_spec.replicas
+        ready = sum(app.ready for app in fleet.applications.values() if app.slot.model == key)
+        placed = fleet.condition(key, "Placed")
+        assert ready >= wanted or placed[0] == "False", f"{key}: {ready} of {wanted} and nobody says why"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+async def test_the_plan_does_not_depend_on_the_order_of_the_lists(order: tuple[int, ...]) -> None:
+    fleet = new_fleet(1500, 700, 300)
+    for index in range(3):
+        fleet.apply(f"model-{index}", *VARIANTS, replicas=2)
+    await fleet.turn()
+    snapshot = observe(fleet.ports, fleet.resolutions)
+    names = list(fleet.models)
+
+    fleet.models = {names[index]: fleet.models[names[index]] for index in order}
+    fleet.nodes = dict(reversed(fleet.nodes.items()))
+
+    assert plan(observe(fleet.ports, fleet.resolutions), fleet.now).actions == plan(snapshot, fleet.now).actions

@@ -1,0 +1,73 @@
+"""The memory formulas against what llama.cpp's own allocator reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from roadstead.planner.memory import estimate_llama_cpp
+from roadstead_weights.facts import Format, ModelFacts, TensorGroup
+
+MIB = 1024 * 1024
+
+
+def smollm2(kind: str, mebibytes: float, repackable: float = 0.0) -> ModelFacts:
+    """SmolLM2-135M, whose shapes the measured figures belong to."""
+    return ModelFacts(
+        format=Format.GGUF,
+        architecture="llama",
+        name="SmolLM2",
+        quantization=kind,
+        file_bytes=0,
+        tensors=(
+            TensorGroup(
+                type=kind, elements=134_515_008, bytes=int(mebibytes * MIB), repackable_bytes=int(repackable * MIB)
+            ),
+        ),
+        block_count=30,
+        context_length=8192,
+        embedding_length=576,
+        feed_forward_length=1536,
+        head_count=9,
+        head_count_kv=(3,) * 30,
+        key_length=64,
+        value_length=64,
+        vocabulary_size=49152,
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "concurrency", "kv_cache", "compute"),
+    [
+        (512, 1, 11.25, 15.14),
+        (128, 4, 22.50, 14.89),  # 512 tokens over 4 sequences are padded to 256 cells each
+        (2048, 1, 45.00, 16.64),
+        (512, 4, 45.00, 15.14),
+        (8192, 1, 180.0, 22.64),
+        (2048, 4, 180.0, 16.64),
+    ],
+)
+def test_cache_and_compute_buffers_are_the_allocators(
+    context: int, concurrency: int, kv_cache: float, compute: float
+) -> None:
+    estimate = estimate_llama_cpp(
+        smollm2("Q8_0", 136.4), context_tokens=context, concurrency=concurrency, isa=("avx2",)
+    )
+
+    assert estimate.kv_cache / MIB == pytest.approx(kv_cache)
+    assert estimate.compute / MIB == pytest.approx(compute, abs=0.01)
+    assert estimate.output == 4 * 49152 * concurrency
+
+
+@pytest.mark.parametrize(
+    ("kind", "isa", "repacked"),
+    [
+        ("Q4_0", ("avx2",), 57.0),
+        ("Q4_0", (), 0.0),
+        ("Q8_0", ("avx2",), 0.0),
+        ("Q8_0", ("asimddp",), 57.0),
+    ],
+)
+def test_only_types_the_cpu_rearranges_are_held_twice(kind: str, isa: tuple[str, ...], repacked: float) -> None:
+    estimate = estimate_llama_cpp(smollm2(kind, 85.8, repackable=57.0), context_tokens=512, concurrency=1, isa=isa)
+
+    assert estimate.repacked / MIB == pytest.approx(repacked)

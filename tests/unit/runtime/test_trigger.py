@@ -1,0 +1,51 @@
+"""Many events, one turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from roadstead.runtime.trigger import Debounce, Trigger
+
+QUICK = Debounce(quiet=0.02, max_wait=0.2, resync=5.0)
+
+
+async def test_a_burst_costs_one_turn_and_names_every_reason() -> None:
+    trigger = Trigger(QUICK)
+    for reason in ("model", "node", "model"):
+        trigger.poke(reason)
+
+    assert await trigger.wait() == {"model", "node"}
+
+
+async def test_pokes_without_end_do_not_hold_the_turn_up_for_ever() -> None:
+    trigger = Trigger(QUICK)
+
+    async def chatter() -> None:
+        while True:
+            trigger.poke("noise")
+            await asyncio.sleep(0.005)
+
+    task = asyncio.create_task(chatter())
+    started = asyncio.get_running_loop().time()
+    await trigger.wait()
+
+    assert asyncio.get_running_loop().time() - started < 1.0
+    task.cancel()
+
+
+async def test_without_a_poke_the_resync_turns() -> None:
+    assert await Trigger(Debounce(resync=0.02)).wait() == frozenset()
+
+
+async def test_a_due_retry_brings_the_resync_forward() -> None:
+    assert await Trigger(QUICK).wait(at_most=0.01) == frozenset()
+
+
+async def test_a_poke_during_a_turn_starts_the_next_one() -> None:
+    trigger = Trigger(QUICK)
+    trigger.poke("first")
+    await trigger.wait()
+
+    trigger.poke("second")
+
+    assert await trigger.wait() == {"second"}
