@@ -26,8 +26,8 @@ class EventStream:
     @property
     def finished(self) -> bool:
         """Whether the last event was the engine's own end: ``data: [DONE]``, or an error that it told."""
-        last = self.tail.rstrip().rpartition(b"\n\n")[2]
-        return _DONE in self.tail[-64:] or last.startswith(_ERROR)
+        last = self.tail.replace(b"\r\n", b"\n").rstrip().rpartition(b"\n\n")[2]
+        return last.startswith((_DONE, _ERROR))
 
     def push(self, chunk: bytes) -> bytes:
         """What can be passed on now; empty while an event is incomplete."""
