@@ -197,7 +197,7 @@ def _looks_warm(build_cache: Path) -> bool:
 
 def _run_go(go: Path, output: Path, *, environment: dict[str, str], progress: Progress) -> None:
     total = _count_packages(go, environment, progress)
-    command = [go, "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{output}/", *_PACKAGES.values()]
+    command = [str(go), "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{output}/", *_PACKAGES.values()]
     with tempfile.TemporaryFile("w+") as log:
         with subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=GO_MODULE) as process:
             try:
@@ -214,7 +214,7 @@ def _run_go(go: Path, output: Path, *, environment: dict[str, str], progress: Pr
 def _count_packages(go: Path, environment: dict[str, str], progress: Progress) -> int:
     """How many packages are to be compiled at most; fetches the sources, which is most of the network's part."""
     progress.update("fetching Go modules")
-    command = [go, "list", "-deps", "-f", "{{.ImportPath}}", *_PACKAGES.values()]
+    command = [str(go), "list", "-deps", "-f", "{{.ImportPath}}", *_PACKAGES.values()]
     with tempfile.TemporaryFile("w+") as errors:
         listing = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, env=environment, cwd=GO_MODULE

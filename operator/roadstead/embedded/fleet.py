@@ -105,9 +105,7 @@ class Fleet:
         """Every process; or those named in `only` with all they depend on."""
         cell = self._cell()
         agents = [self._node_agent(node) for node in NODES]
-        raylets = [
-            cell.raylet(node, depends_on=(self.agent_name(node.name),)) for node in cell.nodes
-        ]
+        raylets = [cell.raylet(node, depends_on=(self.agent_name(node.name),)) for node in cell.nodes]
         everything = (
             *self._control_plane().specs(),
             *([] if os.environ.get("ROADSTEAD_DATABASE_URL") else [self._postgres().spec()]),
@@ -253,9 +251,7 @@ class Fleet:
             network=network,
             ports=self.ports,
             token_file=self.home.secrets / "ray.token",
-            nodes=tuple(
-                RayNode(node, network.node(index), self._node_env(node)) for index, node in enumerate(NODES)
-            ),
+            nodes=tuple(RayNode(node, network.node(index), self._node_env(node)) for index, node in enumerate(NODES)),
             head_env=self._common(),
         )
 

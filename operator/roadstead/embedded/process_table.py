@@ -72,7 +72,7 @@ def read_row(pid: int) -> ProcessRow | None:
 
 
 def all_rows() -> list[ProcessRow]:
-    rows = (read_row(int(name)) for name in os.listdir(_PROC) if name.isdigit())
+    rows = (read_row(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit())
     return [row for row in rows if row is not None]
 
 

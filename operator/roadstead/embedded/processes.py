@@ -121,7 +121,7 @@ def spawn(spec: ProcessSpec, *, log: Path, mark: str) -> tuple[subprocess.Popen[
             os.kill(os.getpid(), signal.SIGKILL)
 
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603, PLW1509 - see above
+        process = subprocess.Popen(
             spec.command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -129,7 +129,7 @@ def spawn(spec: ProcessSpec, *, log: Path, mark: str) -> tuple[subprocess.Popen[
             env=child_environment(spec, mark=mark),
             cwd=spec.cwd,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no other threads, see above
         )
     # It is our child and not reaped yet, so it is in the table even if it has ended.
     identity = identify(process.pid)

@@ -3,6 +3,9 @@
 Each Ray node has a loopback address of its own (never 127.0.0.1, which Ray replaces by the machine's outer address), a
 temporary directory of its own (short: Ray's sockets live there) and a share of the worker ports. The loopback network
 is derived from the home, so that two fleets of one machine do not meet, not even in Ray Serve's own ports.
+
+Known weakness: Ray's GCS, raylets and dashboard agents listen on all addresses of the machine, and Ray has no setting
+for that. Their gRPC doors demand the cell's token; their metrics ports do not.
 """
 
 from __future__ import annotations
@@ -81,6 +84,8 @@ class RayCell:
             *_ray_start(),
             "--head",
             f"--port={self.ports['ray-gcs']}",
+            # Ray starts its client server whether asked or not, by default on one port of the whole machine.
+            f"--ray-client-server-port={self.ports['ray-client']}",
             f"--dashboard-host={self.network.head}",
             f"--dashboard-port={self.ports['ray-dashboard']}",
             "--include-dashboard=true",
@@ -169,6 +174,7 @@ def ray_ports(network: LoopbackNetwork, nodes: tuple[str, ...]) -> tuple[PortWis
     owners = {"head": network.head} | {name: network.node(index) for index, name in enumerate(nodes)}
     wishes = [
         PortWish("ray-gcs", network.head),
+        PortWish("ray-client", network.head),
         PortWish("ray-dashboard", network.head),
         PortWish("ray-dashboard-metrics", network.head),
     ]

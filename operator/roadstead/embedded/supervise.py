@@ -51,7 +51,7 @@ def main() -> int:
         with _sole_supervisor(home):
             supervise(home, only=tuple(options.only), durable=not options.throwaway)
     except (EmbeddedFleetError, ValueError) as error:
-        log.error("the fleet cannot be started", error=str(error))
+        log.error("the fleet cannot be started", error=str(error))  # noqa: TRY400 - a sentence, not a defect
         return 1
     return 0
 
