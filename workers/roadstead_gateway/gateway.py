@@ -93,6 +93,10 @@ class Gateway:
             self._client_server.force_exit = True
         self._stopping.set()
 
+    def keys(self) -> KeyRing:
+        """The client keys known now."""
+        return self._keys.value
+
     def tallies(self) -> Tallies:
         return Tallies(
             gateway=self._settings.identity,
@@ -136,7 +140,7 @@ class Gateway:
             table=self.table,
             book=self._book,
             upstream=upstream,
-            keys=lambda: self._keys.value,
+            keys=self.keys,
             replica_token=lambda: self._replica_token.value,
             limits=BodyLimits(bytes=settings.body_limit_bytes, seconds=settings.body_seconds),
         )
