@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 import pytest_asyncio
+
 from tests.fixtures.fake_replica import (
     DONE,
     USAGE,

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+
 from tests.fixtures.fake_replica import (
     Behaviour,
     Exchange,

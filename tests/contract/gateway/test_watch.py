@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from tests.fixtures.fake_replica import FakeReplica
 from tests.fixtures.fake_route_api import FakeRouteApi, route_object, slot
 from tests.fixtures.gateway import (
@@ -137,9 +138,8 @@ async def test_an_api_server_in_trouble_changes_no_route(gateway: Client, api: F
 async def test_a_silent_watch_is_taken_for_dead(
     tmp_path: Path, api: FakeRouteApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.fixtures import gateway as fixture
-
     from roadstead_gateway.watch import WatchTimes
+    from tests.fixtures import gateway as fixture
 
     monkeypatch.setattr(fixture, "QUICK", WatchTimes(silence=0.2, backoff_first=0.05))
     async with running_gateway(tmp_path, api=api.url):

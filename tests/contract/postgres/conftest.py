@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy.engine import URL
-from tests.fixtures.postgres import empty_database, postgres_server
 
 from roadstead_migrations import runner
+from tests.fixtures.postgres import empty_database, postgres_server
 
 __all__ = ["empty_database", "postgres_server"]
 

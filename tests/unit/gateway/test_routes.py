@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fixtures.fake_route_api import route_object, slot
 
 from roadstead_gateway import saved
 from roadstead_gateway.routes import Route, RouteInvalid, RouteTable
 from roadstead_gateway.tallies import CounterBook
+from tests.fixtures.fake_route_api import route_object, slot
 
 
 def route(name: str, version: int = 1, **spec: object) -> Route:

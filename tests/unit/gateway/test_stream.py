@@ -7,9 +7,9 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fixtures.fake_replica import DONE, completion, event, whole_stream
 
 from roadstead_gateway.stream import MAX_EVENT_BYTES, EventScan, StreamBroken, tokens_in
+from tests.fixtures.fake_replica import DONE, completion, event, whole_stream
 
 
 def passed_on(scan: EventScan, data: bytes, cuts: list[int]) -> bytes:
