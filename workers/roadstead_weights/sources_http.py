@@ -89,14 +89,18 @@ class HttpReader:
     async def close(self) -> None:
         await self._session.close()
 
-    async def prefix(self, source: HttpSource, size: int) -> tuple[HttpFile, bytes]:
-        """The first ``size`` bytes (fewer if the file is shorter); reads no further where ranges are not supported."""
-        async with self.open(source, end=size) as answer:
-            if answer.offset != 0:
+    async def prefix(self, source: HttpSource, size: int, *, known: bytes = b"") -> tuple[HttpFile, bytes]:
+        """The first ``size`` bytes (fewer if the file is shorter), of which ``known`` are here already.
+
+        Reads no further where ranges are not supported.
+        """
+        async with self.open(source, begin=len(known), end=size) as answer:
+            if answer.offset not in {0, len(known)}:
                 raise _unavailable(source, "answers with another part of the file than it was asked for")
-            wanted = min(size, answer.about.total)
+            have = known[: answer.offset]
+            wanted = max(0, min(size, answer.about.total) - len(have))
             try:
-                return answer.about, await answer.body.readexactly(wanted)
+                return answer.about, have + await answer.body.readexactly(wanted)
             except EOFError:
                 raise _unavailable(source, "closed the connection early") from None
 

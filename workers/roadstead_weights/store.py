@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -77,9 +78,10 @@ class WeightStore:
     def size_of(self, digest: Digest) -> int | None:
         """Bytes of a blob that is ready, else ``None``."""
         try:
-            return self.blob_path(digest).stat(follow_symlinks=False).st_size
+            status = self.blob_path(digest).stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def blobs(self) -> dict[Digest, int]:
         """All ready blobs with their sizes, by digest."""

@@ -218,7 +218,7 @@ class Resolver:
                 return await asyncio.to_thread(facts_from_prefix, prefix, total=about.total, name=source.label)
             except NeedMoreBytes as more:
                 wanted = min(about.total, max(more.size, 2 * len(prefix), _PREFIX_BYTES))
-            now, prefix = await self._http.prefix(source, wanted)
+            now, prefix = await self._http.prefix(source, wanted, known=prefix)
             if now != about:
                 raise WeightsError(
                     WeightsCode.SOURCE_UNAVAILABLE,

@@ -1,0 +1,198 @@
+"""The lease protocol, between real processes: who holds what, and for how long."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from roadstead_worker.agent.door import DoorProblem
+from roadstead_worker.agent.leases import LeaseBook, measure
+from roadstead_worker.contract import LeaseRequest
+from roadstead_worker.lease_file import claim, lease_path
+from tests.fixtures.lease_holder import holder
+
+GIB = 1024**3
+ARTIFACT = "sha256:" + "a" * 64
+
+
+def book(store: Path, *, budget: int = 10 * GIB, available: int = 100 * GIB) -> LeaseBook:
+    return LeaseBook(store, budget_bytes=lambda: budget, available_bytes=lambda: available)
+
+
+def request(slot: str, index: int = 0, *, size: int = 4 * GIB, pid: int | None = None) -> LeaseRequest:
+    return LeaseRequest(
+        slot=slot, index=index, content="c0ffee", artifact=ARTIFACT, bytes=size, pid=os.getpid() if pid is None else pid
+    )
+
+
+def wait_until_free(leases: LeaseBook, free: int) -> None:
+    """Locks of a killed process go when the kernel has torn it down."""
+    deadline = monotonic() + 10
+    while leases.free_bytes() != free:
+        leases.refresh()
+        assert monotonic() < deadline
+
+
+def test_a_group_is_claimed_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with holder(tmp_path, "s", groups=2) as first, holder(tmp_path, "s", groups=2) as second:
+        assert {first.index, second.index} == {0, 1}
+        with holder(tmp_path, "s", groups=2) as third:
+            assert third.index is None
+        mine = claim(tmp_path, "s", 3)
+        assert mine is not None
+        assert mine.index == 2
+        mine.release()
+        mine.release()
+
+
+def test_a_grant_lives_exactly_as_long_as_the_lock_is_held(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s") as replica:
+        leases.grant(request("s", pid=replica.process.pid))
+        leases.refresh()
+        assert [(state.slot, state.index, state.bytes_granted) for state in leases.states()] == [("s", 0, 4 * GIB)]
+        assert leases.free_bytes() == 6 * GIB
+        replica.kill()
+        wait_until_free(leases, 10 * GIB)
+    assert leases.states() == ()
+    assert not lease_path(tmp_path, "s", 0).exists(), "a freed file is removed"
+
+
+def test_an_engine_that_outlives_its_replica_keeps_the_lease(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s", child=True) as replica:
+        leases.grant(request("s", pid=replica.process.pid))
+        replica.kill()
+        leases.refresh()
+        assert leases.free_bytes() == 6 * GIB
+        assert claim(tmp_path, "s", 1) is None
+        grants = leases.measurable()
+        assert sum(measure(grants).values()) >= 32 * 1024**2, "found through the open lease file"
+        replica.kill_child()
+        wait_until_free(leases, 10 * GIB)
+
+
+def test_only_the_engine_is_measured_not_the_replica(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s", child=True) as replica:
+        leases.grant(request("s", pid=replica.process.pid, size=16 * 1024**2))
+        grants = leases.measurable()
+        measured = measure(grants)
+        leases.take_measured(measured, grants)
+        (state,) = leases.states()
+        assert 32 * 1024**2 <= state.bytes_measured < 64 * 1024**2
+        assert leases.free_bytes() == 10 * GIB - state.bytes_measured, "the larger of granted and measured counts"
+
+
+def test_a_restarted_agent_reads_its_book_from_the_locked_files(tmp_path: Path) -> None:
+    with holder(tmp_path, "s", groups=2) as first, holder(tmp_path, "s", groups=2) as second:
+        before = book(tmp_path)
+        before.grant(request("s", first.index or 0, size=1 * GIB))
+        before.grant(request("s", second.index or 0, size=2 * GIB))
+        after = book(tmp_path)
+        after.refresh()
+        assert after.states() == before.states()
+        assert after.free_bytes() == 7 * GIB
+        assert after.uses(ARTIFACT) == "s"
+        assert after.uses("sha256:" + "b" * 64) is None
+
+
+def test_a_claim_without_a_grant_holds_no_memory(tmp_path: Path) -> None:
+    with holder(tmp_path, "s"):
+        leases = book(tmp_path)
+        leases.refresh()
+        assert leases.states() == ()
+        assert leases.free_bytes() == 10 * GIB
+
+
+def test_a_refusal_says_what_is_needed_free_budgeted_and_who_holds(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "first"), holder(tmp_path, "second"):
+        leases.grant(request("first"))
+        with pytest.raises(DoorProblem) as caught:
+            leases.grant(request("second", size=7 * GIB))
+        problem = caught.value.problem
+        assert (caught.value.status, problem.code, problem.field) == (409, "InsufficientRAM", "second")
+        for number in (7 * GIB, 6 * GIB, 10 * GIB):
+            assert str(number) in problem.message
+        assert f"first.0 {4 * GIB}" in problem.message
+        leases.grant(request("second", size=6 * GIB))
+
+
+def test_what_foreign_processes_take_is_not_granted(tmp_path: Path) -> None:
+    leases = book(tmp_path, available=3 * GIB)
+    with holder(tmp_path, "s"), pytest.raises(DoorProblem, match="needs"):
+        leases.grant(request("s"))
+
+
+def test_asking_again_replaces_the_grant(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s"):
+        leases.grant(request("s", size=8 * GIB))
+        leases.grant(request("s", size=9 * GIB))
+        assert leases.free_bytes() == 1 * GIB
+
+
+def test_memory_is_granted_to_nobody_who_does_not_hold_the_lock(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with pytest.raises(DoorProblem) as caught:
+        leases.grant(request("s"))
+    assert caught.value.problem.code == "LeaseNotHeld"
+    path = lease_path(tmp_path, "s", 0)
+    path.write_bytes(b"")
+    with pytest.raises(DoorProblem):
+        leases.grant(request("s"))
+
+
+def test_a_new_holder_does_not_inherit_the_grant_of_an_earlier_one(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s"):
+        leases.grant(request("s"))
+    mine = claim(tmp_path, "s", 1)
+    assert mine is not None
+    leases.refresh()
+    assert leases.states() == ()
+    mine.release()
+
+
+def test_a_claimer_that_locks_a_removed_file_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lease_path(tmp_path, "s", 0)
+    real = fcntl.flock
+    removed: list[int] = []
+
+    def remove_before_locking(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(path.stat().st_ino)
+            path.unlink()  # the agent found the file free between our open and our lock
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_before_locking)
+    mine = claim(tmp_path, "s", 1)
+    assert mine is not None
+    assert removed
+    assert os.fstat(mine.fd).st_ino == path.stat().st_ino
+    assert os.get_inheritable(mine.fd)
+    mine.release()
+
+
+@pytest.mark.parametrize("slot", ["", ".", "..", "../x", "a/b", "a..b", ".hidden", "a\0b", "a" * 200])
+def test_a_slot_name_cannot_leave_the_folder(tmp_path: Path, slot: str) -> None:
+    with pytest.raises(ValueError, match="slot name"):
+        lease_path(tmp_path, slot, 0)
+    with pytest.raises(DoorProblem):
+        book(tmp_path).grant(request(slot))
+
+
+def test_a_damaged_or_foreign_lease_file_is_no_lease(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s"), holder(tmp_path, "t"):
+        lease_path(tmp_path, "s", 0).write_bytes(b"{")
+        leases.grant(request("t", size=1 * GIB))
+        stolen = lease_path(tmp_path, "t", 0).read_bytes()
+        lease_path(tmp_path, "s", 0).write_bytes(stolen)
+        leases.refresh()
+        assert [state.slot for state in leases.states()] == ["t"]
