@@ -16,8 +16,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.fixtures.head_door import HeadDoor
-from tests.fixtures.ray_cell import RayCell
 
 from roadstead_worker.contract import (
     REPLICA_HEADER,
@@ -29,6 +27,8 @@ from roadstead_worker.contract import (
     SlotArgs,
     SlotUserConfig,
 )
+from tests.fixtures.head_door import HeadDoor
+from tests.fixtures.ray_cell import RayCell
 
 pytestmark = [pytest.mark.contract, pytest.mark.engines]
 
@@ -334,11 +334,16 @@ async def test_a_slot_whose_file_is_broken_fails_with_the_engines_own_words(
     assert isinstance(await door.put(TWO), ConfigAccepted)
 
 
-async def test_a_removed_slot_leaves_no_engine_and_an_empty_list_is_no_applications(
-    two: dict[str, ApplicationState], door: HeadDoor, ray_cell: RayCell
+async def test_a_removed_slot_finishes_its_streams_and_leaves_no_engine(
+    two: dict[str, ApplicationState], door: HeadDoor, client: aiohttp.ClientSession, ray_cell: RayCell
 ) -> None:
-    accepted = await door.put([])
-    assert isinstance(accepted, ConfigAccepted)
+    async with client.post(chat(two["beta"]), json=question(stream=True, tokens=300)) as answer:
+        events = [await answer.content.readuntil(b"\n\n")]
+        accepted = await door.put([])  # not a DELETE of the whole instance: the next PUT works as ever
+        assert isinstance(accepted, ConfigAccepted)
+        events += (await answer.content.read()).splitlines(keepends=True)
+    assert b"data: [DONE]\n" in events
+    assert not any(b'"error"' in event for event in events)
     await door.until(lambda seen: not seen, within_seconds=60, what="no application is left")
     assert (await door.state()).base == accepted.base
     assert not ray_cell.engines("alpha") | ray_cell.engines("beta")

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.fixtures.ray_cell import wait_until
 
 from roadstead_worker.engines.base import Capabilities, EngineCommand, EngineSpec, Timings
 from roadstead_worker.engines.llama_cpp import LlamaCpp
+from roadstead_worker.replica import engine_launcher
 from roadstead_worker.replica.engine_keeper import EngineAway, EngineKeeper, backoff_seconds
 from roadstead_worker.replica.engine_log import EngineLog
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun, EngineStartFailed
+from tests.fixtures.ray_cell import wait_until
 
 SCRIPT = Path(__file__).with_name("scripted_engine.py")
 
@@ -242,3 +243,18 @@ async def test_a_log_keeps_the_last_lines_and_never_grows_beyond_twice_its_cap(
     assert log.last_lines.splitlines()[-1] == "half line 499"
     assert len(lines) == 500
     assert path.stat().st_size + path.with_name("slot.0.log.1").stat().st_size <= 2000
+
+
+@pytest.mark.parametrize(("name", "code"), [("own", 0), ("others", 1)])
+def test_a_confined_engine_reads_its_own_files_and_no_others(tmp_path: Path, name: str, code: int) -> None:
+    for folder in ("own", "others"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.gguf").write_text("weights")
+    launcher = [sys.executable, "-I", "-S", engine_launcher.__file__, "--parent", str(os.getpid()), "--confine"]
+    own = ["--readable", str(tmp_path / "own"), "--writable", str(tmp_path / "scratch")]
+    probe = subprocess.run(
+        [*launcher, *own, "--", "/bin/cat", str(tmp_path / name / "model.gguf")], capture_output=True, check=False
+    )
+    if b"not in this kernel" in probe.stderr:
+        pytest.skip("this kernel has no Landlock")
+    assert probe.returncode == code, probe.stderr

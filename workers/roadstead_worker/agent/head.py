@@ -120,7 +120,9 @@ class HeadAgent:
             if self._answered_at is not None:
                 self._publish()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), self._pause_seconds())
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(self._pause_seconds()):
+                    await self._poked.wait()
 
     async def put_config(self, request: web.Request) -> web.Response:
         """Answers 400 ConfigInvalid, 409 StaleEpoch, 412 BaseChanged, 422 ConfigRefused or 503 CellUnreachable, too."""

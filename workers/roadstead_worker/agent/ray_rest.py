@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roadstead_worker.contract import NODE_LABEL
 
-_READ_SECONDS: Final = 15.0
+_READ_SECONDS: Final = 20.0
 _WRITE_SECONDS: Final = 60.0
 
 

@@ -93,7 +93,8 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
     if chosen.confine:
         readable = (*SYSTEM_PATHS, *chosen.readable)
-        confine(libc, readable=readable, writable=(DEVICES, *chosen.writable))
+        if not confine(libc, readable=readable, writable=(DEVICES, *chosen.writable)):
+            sys.stderr.write("engine_launcher: Landlock is not in this kernel, the engine can read what its user can\n")
     os.execve(command[0], command, os.environ)  # noqa: S606 - no shell: the replica chose this command
 
 

@@ -134,7 +134,8 @@ class EngineProcess:
         """SIGTERM, then SIGKILL for the whole group. It must have been drained before."""
         self._signal(signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.exited), _TERMINATION_SECONDS)
+            async with asyncio.timeout(_TERMINATION_SECONDS):
+                await asyncio.shield(self.exited)
         await self.kill()
 
     async def kill(self) -> None:
@@ -169,7 +170,8 @@ class EngineProcess:
                 return
             await asyncio.sleep(_HEALTH_POLL_SECONDS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._log.ended), 1.0)  # its last words may still be in the pipe
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self._log.ended)  # its last words may still be in the pipe
         code = self.exited.result()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with return code {code}"
         why = f": {self._complaint}" if self._complaint else ""

@@ -136,7 +136,8 @@ class ReplicaProxy:
     async def drained(self, within_seconds: float) -> bool:
         """Whether nothing is in flight any more, waited for at most that long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), within_seconds)
+            async with asyncio.timeout(within_seconds):
+                await self._idle.wait()
         return self._in_flight == 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
