@@ -52,7 +52,7 @@ def slot_name(model: ModelKey, *, content_hash: str, node: str, shape: Shape) ->
 
 def route_prefix(slot: str) -> str:
     """Path under which a slot's Serve application answers, on the proxy and on each replica's own port."""
-    return f"/{slot}"
+    return f"/s/{slot}"
 
 
 def shortened(name: str) -> str:

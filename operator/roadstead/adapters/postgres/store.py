@@ -1,0 +1,177 @@
+"""The ledger: what Postgres remembers, and whether it answers.
+
+A probe asks every few seconds, so that :meth:`PostgresLedger.facts` never waits; every transaction that succeeds counts
+as an answer too. Everything written carries the leader's epoch and is fenced by it. Nothing here decides what is
+recorded, and nothing is ever held up: a ledger that is away means :class:`DoorError` for the one action that needs it
+(a new release) and a later :meth:`PostgresLedger.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
+
+from roadstead.adapters.postgres.address import database_url
+from roadstead.adapters.postgres.database import AnswerLost, Database, ReadOnly
+from roadstead.adapters.postgres.fence import Writer
+from roadstead.adapters.postgres.numbering import find_release, number_release
+from roadstead.adapters.postgres.reconciling import reconcile
+from roadstead.adapters.postgres.schema_version import SchemaProblem, check_schema, read_schema
+from roadstead.domain.model import Model
+from roadstead.domain.plan import World
+from roadstead.domain.release import Content, contents_digest
+from roadstead.domain.snapshot import Known, LedgerFacts, Part, Stale, Unknown
+from roadstead.ports import DoorError
+
+FRESH: Final = timedelta(seconds=30)
+_PROBE_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class PostgresLedger:
+    """Answers to the port ``Ledger``. Use as an async context: it owns the probe, the threads and the connections."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        installation: str,
+        epoch: Callable[[], int],
+        clock: Callable[[], datetime],
+        poke: Callable[[str], None] = lambda _: None,
+        probe_seconds: float = _PROBE_SECONDS,
+        patience_seconds: float | None = None,
+    ) -> None:
+        address = database_url(url) if isinstance(url, str) else url
+        self._database = (
+            Database(address) if patience_seconds is None else Database(address, patience_seconds=patience_seconds)
+        )
+        self._facts = LedgerFacts(installation=installation)
+        self._epoch = epoch
+        self._clock = clock
+        self._poke = poke
+        self._probe_seconds = probe_seconds
+        self._answered: datetime | None = None
+        self._why = "not asked yet"
+        self._schema_fits = False
+        self._reconciled: tuple[World, int] | None = None
+        self._reconciling = asyncio.Lock()
+        self._probe: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._probe = asyncio.create_task(self._keep_probing(), name="ledger probe")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._probe
+        await self._database.close()
+
+    def facts(self) -> Part[LedgerFacts]:
+        """Known if Postgres answered in the last 30 s."""
+        if self._answered is None:
+            return Unknown(self._why)
+        if self._clock() - self._answered <= FRESH:
+            return Known(self._facts)
+        return Stale(self._facts, self._answered)
+
+    async def require_schema(self) -> None:
+        """Raise :class:`SchemaProblem` if this program and the schema do not fit, :class:`DoorError` if nobody answers.
+
+        A process ends on the first and goes on without a ledger on the second.
+        """
+        await self._database.transact(_check_schema)
+        self._schema_fits = True
+        self._note_answer()
+
+    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
+        """Record artifacts, contents and release; the same set of contents returns to its old number."""
+        writer = self._writer()
+
+        def number(session: Session) -> int:
+            return number_release(session, writer, model=model, contents=contents)
+
+        try:
+            return await self._transact(number)
+        except AnswerLost:
+            found = await self._read_back(model, contents)
+            if found is None:
+                raise
+            return found
+
+    async def reconcile(self, world: World) -> None:
+        """Open and close rows until they equal the world; nothing to do if it is the world of the last time."""
+        async with self._reconciling:
+            writer = self._writer()
+            if self._reconciled == (world, writer.epoch):
+                return
+            self._reconciled = None
+            await self._transact(lambda session: reconcile(session, writer, world))
+            self._reconciled = (world, writer.epoch)
+
+    async def _read_back(self, model: Model, contents: tuple[Content, ...]) -> int | None:
+        """Whether the transaction whose answer was lost was committed. Never repeats it: the next turn asks again."""
+        installation, digest = self._facts.installation, contents_digest(contents)
+        return await self._transact(
+            lambda session: find_release(session, installation=installation, model=model.key, digest=digest)
+        )
+
+    async def _transact(self, work: Callable[[Session], T]) -> T:
+        answer = await self._database.transact(work)
+        if self._schema_fits:
+            self._note_answer()
+        return answer
+
+    async def _keep_probing(self) -> None:
+        while True:
+            try:
+                await self._database.transact(_ping if self._schema_fits else _check_schema)
+            except (DoorError, SchemaProblem) as problem:
+                self._note_failure(problem.message if isinstance(problem, DoorError) else str(problem))
+            else:
+                self._schema_fits = True
+                self._note_answer()
+            await asyncio.sleep(self._probe_seconds)
+
+    def _note_answer(self) -> None:
+        was_known = isinstance(self.facts(), Known)
+        self._answered = self._clock()
+        self._why = ""
+        if not was_known:
+            log.info("ledger.answers", installation=self._facts.installation)
+            self._poke("ledger")
+
+    def _note_failure(self, why: str) -> None:
+        if why != self._why:
+            log.warning("ledger.away", message=why)
+        self._why = why
+        # Whatever comes back may be a restored backup: look at every row again.
+        self._reconciled = None
+        self._schema_fits = False
+
+    def _writer(self) -> Writer:
+        return Writer(installation=self._facts.installation, epoch=self._epoch(), now=self._clock())
+
+
+def _ping(session: Session) -> None:
+    if session.scalar(text("SHOW transaction_read_only")) == "on":
+        raise ReadOnly
+
+
+def _check_schema(session: Session) -> None:
+    check_schema(read_schema(session.connection()))
