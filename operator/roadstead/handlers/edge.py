@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+
 import kopf
 
 from roadstead.handlers.delivery import Deliver

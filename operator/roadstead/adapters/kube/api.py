@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -86,9 +86,17 @@ class Api:
             position = {"continue": metadata["continue"]}
 
     async def watch(
-        self, path: str, *, query: Mapping[str, str], resource_version: str, seconds: float
-    ) -> AsyncIterator[Object]:
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        resource_version: str,
+        seconds: float,
+        opened: Callable[[], None],
+    ) -> AsyncGenerator[Object]:
         """Events since a version, bookmarks included, until the server ends the watch after ``seconds``.
+
+        ``opened`` is called when the server agreed; the first event may be a minute away.
 
         Raises ``ApiRefused`` (status 410: list anew) and ``DoorError`` (connection lost, or silent for too long).
         """
@@ -108,6 +116,7 @@ class Api:
             try:
                 if response.status != 200:
                     _answer(response.status, await response.read(), where=f"GET {path}")
+                opened()
                 while line := await response.content.readline():
                     yield _event(line, path)
             finally:

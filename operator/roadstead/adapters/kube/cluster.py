@@ -95,13 +95,20 @@ class KubernetesCluster:
         """Connected and reading. If a reader dies of an error of ours, the block is cancelled and the error raised."""
         async with connected(settings) as api:
             cluster = cls(api, settings, poke=poke)
-            async with asyncio.TaskGroup() as group:
-                readers = [group.create_task(part.run(), name=f"kube {part.resource.name}") for part in cluster.sources]
-                try:
-                    yield cluster
-                finally:
-                    for reader in readers:
-                        reader.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    readers = [
+                        group.create_task(part.run(), name=f"kube {part.resource.name}") for part in cluster.sources
+                    ]
+                    try:
+                        yield cluster
+                    finally:
+                        for reader in readers:
+                            reader.cancel()
+            except BaseExceptionGroup as errors:
+                if len(errors.exceptions) == 1:
+                    raise errors.exceptions[0] from None  # the block's own error, as it was raised
+                raise
 
     # ── What is known ────────────────────────────────────────────────────────────────────────────────────────────────
 

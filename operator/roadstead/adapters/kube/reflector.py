@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 _GONE = 410
+_SHORTEST_WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +111,19 @@ class Reflector(Generic[T]):
 
     async def _watch(self, *, seconds: float) -> None:
         events = self._api.watch(
-            self.resource.path, query=self.resource.query, resource_version=self._version, seconds=seconds
+            self.resource.path,
+            query=self.resource.query,
+            resource_version=self._version,
+            seconds=seconds,
+            opened=self._heard,
         )
-        async with aclosing(events) as stream:  # type: ignore[type-var]
+        began = time.monotonic()
+        async with aclosing(events) as stream:
             async for event in stream:
                 self._heard()
                 self._take(event["type"], event["object"])
+        if time.monotonic() - began < _SHORTEST_WATCH_SECONDS:
+            await self._backoff.wait()  # something between us and the server ends watches at once
 
     def _take(self, kind: str, obj: dict[str, Any]) -> None:
         match kind:

@@ -1,0 +1,67 @@
+"""Kopf delivers, and writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from roadstead.adapters.kube.cluster import KubernetesCluster
+from roadstead.adapters.kube.settings import KubeSettings
+from roadstead.domain.model import Model
+from roadstead.handlers import edge
+from tests.contract.kube.conftest import local_model
+from tests.fixtures.control_plane import RunningControlPlane
+from tests.fixtures.patience import until
+
+pytestmark = pytest.mark.contract
+
+
+@asynccontextmanager
+async def with_kopf(settings: KubeSettings) -> AsyncIterator[KubernetesCluster]:
+    """As the runtime runs it. Not a fixture: Kopf cancels tasks that were born after it, a fixture's end among them."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    async with KubernetesCluster.connect(settings, poke=lambda _: None) as connected:
+        kopf = asyncio.create_task(
+            edge.serve(
+                models=connected.deliver_model,
+                pools=connected.deliver_pool,
+                login=connected.kopf_credentials,
+                stop=stop,
+                ready=ready,
+            )
+        )
+        await asyncio.wait_for(ready.wait(), timeout=20)
+        yield connected
+        stop.set()
+        await asyncio.wait_for(kopf, timeout=20)
+
+
+def models_of(cluster: KubernetesCluster, namespace: str) -> list[Model]:
+    return [model for model in cluster.models() if model.key.namespace == namespace]
+
+
+async def test_kopf_delivers_every_change_and_writes_nothing_itself(
+    plane: RunningControlPlane, settings: KubeSettings, namespace: str
+) -> None:
+    async with with_kopf(settings) as cluster:
+        plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(local_model(namespace)))
+        await until(lambda: models_of(cluster, namespace), "the model is known", seconds=20)
+        await cluster.set_finalizer(models_of(cluster, namespace)[0])
+        plane.kubectl("scale", "lm/assistant", "--replicas=3", "-n", namespace)
+        await until(lambda: models_of(cluster, namespace)[0].generation == 2, "the change is known", seconds=20)
+
+        metadata = json.loads(
+            plane.kubectl("get", "lm/assistant", "-n", namespace, "-o", "json", "--show-managed-fields")
+        )["metadata"]
+        assert {entry["manager"] for entry in metadata["managedFields"]} == {"kubectl", "roadstead"}
+        assert metadata["finalizers"] == ["roadstead.dev/finalizer"]
+        assert "annotations" not in metadata
+
+        plane.kubectl("delete", "lm/assistant", "-n", namespace, "--wait=false")
+        await until(lambda: models_of(cluster, namespace)[0].deleting, "the deletion is known", seconds=20)
+        await cluster.clear_finalizer(models_of(cluster, namespace)[0])
+        await until(lambda: not models_of(cluster, namespace), "the model is gone", seconds=20)
