@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from roadstead_gateway import saved
-from roadstead_gateway.apis.body import BodyLimits
+from roadstead_gateway.apis.body import BodyReader
 from roadstead_gateway.apis.internal import Inside, internal_app
 from roadstead_gateway.apis.openai import OpenAI
 from roadstead_gateway.contract import Tallies
@@ -142,7 +142,7 @@ class Gateway:
             upstream=upstream,
             keys=self.keys,
             replica_token=lambda: self._replica_token.value,
-            limits=BodyLimits(bytes=settings.body_limit_bytes, seconds=settings.body_seconds),
+            bodies=BodyReader(limit_bytes=settings.body_limit_bytes, seconds=settings.body_seconds),
         )
         collector = GatewayCollector(self._book, synced=lambda: self._watch.synced, watch_age=self.watch_age)
         inside = Inside(

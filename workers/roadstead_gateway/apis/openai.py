@@ -25,10 +25,11 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from roadstead_gateway.admission import admit
-from roadstead_gateway.apis.body import BodyLimits, Head, read_body
+from roadstead_gateway.apis.body import BodyReader, Head
 from roadstead_gateway.apis.models import models_app
 from roadstead_gateway.contract import REQUEST_ID_HEADER
-from roadstead_gateway.departure import Departure
+from roadstead_gateway.deadlines import Deadlines
+from roadstead_gateway.departure import PATIENCE_SECONDS, Departure
 from roadstead_gateway.errors import (
     Refusal,
     engine_failed,
@@ -72,14 +73,15 @@ class OpenAI:
         upstream: Upstream,
         keys: Callable[[], KeyRing],
         replica_token: Callable[[], str],
-        limits: BodyLimits,
+        bodies: BodyReader,
     ) -> None:
         self._table = table
         self._book = book
         self._upstream = upstream
         self._keys = keys
         self._replica_token = replica_token
-        self._limits = limits
+        self._bodies = bodies
+        self._patience = Deadlines(PATIENCE_SECONDS)
         self._others = models_app(table)
         self._ids = (f"{boot}-{number:x}" for boot in [secrets.token_hex(6)] for number in itertools.count(1))
 
@@ -110,7 +112,7 @@ class OpenAI:
 
     async def _proxy(self, path: str, head: Head, request_id: bytes, receive: Receive, send: Send) -> None:
         began = perf_counter()
-        body = await read_body(receive, head, self._limits)
+        body = await self._bodies.read(receive, head)
         if body is None:  # the client left while sending
             return
         wanted = admit(body)
@@ -120,7 +122,7 @@ class OpenAI:
         if not entry.balancer.ready:
             raise model_not_ready()
         call = Call(path, body, request_id.decode(), self._replica_token())
-        with Departure(receive) as departure:
+        with Departure(receive, self._patience) as departure:
             try:
                 answer = await self._upstream.begin(entry.balancer, call)
                 await self._pass_on(answer, send, request_id, departure, began)
