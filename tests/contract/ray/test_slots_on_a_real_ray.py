@@ -91,7 +91,7 @@ async def door(ray_cell: RayCell) -> AsyncIterator[HeadDoor]:
 async def two(door: HeadDoor) -> dict[str, ApplicationState]:
     """``alpha`` on node-a and ``beta`` on node-b, serving."""
     state = await door.state()
-    if {each.name for each in state.applications if each.addresses} != {"alpha", "beta"}:
+    if {each.name: each.config for each in state.applications} != {each["name"]: each for each in TWO}:
         assert isinstance(await door.put(TWO), ConfigAccepted)
     return await door.until(
         lambda seen: serving(seen, "alpha", "beta") and len(seen) == 2, within_seconds=60, what="both slots serve"

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from roadstead_worker.engines.base import ENGINE_KEY_VARIABLE
 
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+_FAILED_EXIT_SECONDS = 10
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:  # the library has already written why
         sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
-        os._exit(1)
+        signal.alarm(_FAILED_EXIT_SECONDS)  # should the usual way out hang
+        sys.exit(1)  # not os._exit: the library logs from a thread, and its reason is still on the way
     sys.stdout.write(f"listening on {server.listening_address}\n")
     sys.stdout.flush()
     signal.sigwait(_ENDING)
