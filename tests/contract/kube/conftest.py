@@ -51,7 +51,7 @@ async def api(settings: KubeSettings) -> AsyncIterator[Api]:
         yield door
 
 
-def local_model(namespace: str, name: str = "assistant", **spec: Any) -> dict[str, Any]:
+def local_model(namespace: str, name: str = "assistant", **spec: object) -> dict[str, Any]:
     """A LocalModel that nobody objects to."""
     return {
         "apiVersion": "roadstead.dev/v1alpha1",

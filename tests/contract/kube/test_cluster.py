@@ -1,4 +1,4 @@
-"""The ``Cluster`` port against a real API server: what is written is read back, guarded, and skipped where it is known."""
+"""The ``Cluster`` port against a real API server: what is written is read back, guarded, and skipped where known."""
 
 from __future__ import annotations
 
@@ -214,7 +214,8 @@ async def test_a_finalizer_keeps_the_object_until_it_is_cleared_and_others_stay(
 
     left = json.loads(plane.kubectl("get", "lm/assistant", "-n", namespace, "-o", "json"))
     assert left["metadata"]["finalizers"] == ["example.org/other"]
-    plane.kubectl("patch", "lm/assistant", "-n", namespace, "--type=json", '-p=[{"op":"remove","path":"/metadata/finalizers"}]')  # fmt: skip
+    none = '[{"op": "remove", "path": "/metadata/finalizers"}]'
+    plane.kubectl("patch", "lm/assistant", "-n", namespace, "--type=json", f"-p={none}")
 
 
 async def test_the_last_finalizer_takes_the_object_with_it_and_a_second_time_is_success(
@@ -297,11 +298,11 @@ async def test_revisions_end_with_their_model(
     await until(lambda: model.uid not in cluster.releases(), "the revision was collected", seconds=60)
 
 
-def route_of(namespace: str, **changes: Any) -> Route:
-    plain = Route(
+def route_of(namespace: str, *, names: tuple[str, ...] = ("assistant", "gpt-4o-mini")) -> Route:
+    return Route(
         name=f"{namespace}.assistant",
         model=ModelKey(namespace, "assistant"),
-        names=("assistant", "gpt-4o-mini"),
+        names=names,
         task="Chat",
         slots=(
             Address(
@@ -316,7 +317,6 @@ def route_of(namespace: str, **changes: Any) -> Route:
             ),
         ),
     )
-    return replace(plain, **changes)
 
 
 async def test_a_route_is_published_changed_and_withdrawn(

@@ -103,7 +103,8 @@ async def test_a_leader_whose_lease_was_taken_says_so_once(
     first = candidate("a")
     await first.acquire()
     async with kept(first) as keeping:
-        plane.kubectl("patch", "lease", "roadstead-operator", "-n", namespace, "--type=merge", '-p={"spec":{"holderIdentity":"b"}}')  # fmt: skip
+        theirs = '{"spec": {"holderIdentity": "b"}}'
+        plane.kubectl("patch", "lease", "roadstead-operator", "-n", namespace, "--type=merge", f"-p={theirs}")
         await asyncio.wait_for(keeping, timeout=5)
 
     assert losses == ["the Lease is held by b"]

@@ -137,12 +137,11 @@ async def test_what_changes_is_followed_and_a_heartbeat_wakes_nobody(
             create_node(plane, namespace)
             await until(lambda: namespace in names(store), "the node is known")
             plane.kubectl("label", "node", namespace, "disktype=nvme")
-            labelled = lambda: (
-                ("disktype", "nvme")
-                in next(  # noqa: E731 - a condition, not a function of ours
-                    node.labels for node in store.values() if node.name == namespace
-                )
-            )
+
+            def labelled() -> bool:
+                stored = store.get(("", namespace))
+                return stored is not None and ("disktype", "nvme") in stored.value.labels
+
             await until(labelled, "the label is known")
             before = (store.get(("", namespace)), len(pokes))
 

@@ -87,7 +87,7 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
         # Through JSON: strict reading takes a list for a tuple and a word for an enum there, and nothing else.
         spec = LocalModelSpec.model_validate_json(json.dumps(raw), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        return None, tuple(_problem(dict(details)) for details in error.errors(include_url=False))
+        return None, _problems(error)
     return (
         ModelSpec(
             served_name=spec.served_name or name,
@@ -208,6 +208,14 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
+def _problems(error: ValidationError) -> tuple[FieldProblem, ...]:
+    found = error.errors(include_url=False)
+    inside = {details["loc"][:depth] for details in found for depth in range(len(details["loc"]))}
+    # A list whose items are all wrong counts as too short as well; that would only distract.
+    told = [details for details in found if details["type"] != "too_short" or details["loc"] not in inside]
+    return tuple(_problem(dict(details)) for details in told)
+
+
 def _problem(details: Mapping[str, Any]) -> FieldProblem:
     path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
     match details["type"]:
@@ -223,7 +231,4 @@ def _problem(details: Mapping[str, Any]) -> FieldProblem:
 
 
 def _sentence(error: ValidationError) -> str:
-    return "; ".join(
-        f"{problem.path}: {problem.message}"
-        for problem in (_problem(dict(details)) for details in error.errors(include_url=False))
-    )
+    return "; ".join(f"{problem.path}: {problem.message}" for problem in _problems(error))
