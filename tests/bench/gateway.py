@@ -29,7 +29,7 @@ from roadstead_gateway import saved
 from roadstead_gateway.routes import Route
 
 ROUNDS = 5
-REQUESTS = 2000
+REQUESTS = 4000
 STREAMS = 40
 CONCURRENCY = 16
 CHUNKS = 100

@@ -32,7 +32,13 @@ MAX_ADDRESSES: Final = 4
 SUSPECT_SECONDS: Final = 2.0
 """An address that failed is chosen last for so long; after that one request finds out."""
 MAX_ERROR_BYTES: Final = 64 * 1024
-_SKIPPED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_PLAIN: Final = {
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",  # answers pass unread, so they must not be packed
+    "Content-Type": "application/json",
+    "User-Agent": "roadstead-gateway",
+}
+"""Sent with every attempt; all that aiohttp would add by itself is named here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,6 @@ class Upstream:
             connector=connector,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED,
             auto_decompress=False,
             trust_env=False,  # no proxy of the environment between us and a replica: it would see the secret
         )
@@ -112,13 +117,7 @@ class Upstream:
     async def begin(self, balancer: Balancer, call: Call) -> Answer:
         """The first answer that is worth passing on, an error of the engine's included; raises a ``Refusal``."""
         clock = asyncio.get_running_loop().time
-        headers = CIMultiDict(
-            {
-                "Content-Type": "application/json",
-                REPLICA_HEADER: call.replica_token,
-                REQUEST_ID_HEADER: call.request_id,
-            }
-        )
+        headers = CIMultiDict({**_PLAIN, REPLICA_HEADER: call.replica_token, REQUEST_ID_HEADER: call.request_id})
         tried: set[str] = set()
         again: Backend | None = None
         fresh = False
