@@ -1,14 +1,20 @@
 """Where weights may come from: source URIs, parsed strictly, and the policy that allows them.
 
-``file:///absolute/path`` under an allowed root, ``https://`` and ``http://`` from an allowed host. An allowed host is
-written ``host`` (the scheme's own port), ``host:port`` or ``host:*``; IPv6 in brackets. Redirects are checked by the
-same policy, hop by hop, so a public host cannot send the agent into the cluster.
+``file:///absolute/path`` under an allowed root, ``https://`` from any host, ``http://`` from a host that is named in
+the node's settings. A named host is written ``host`` (any port) or ``host:port``; IPv6 in brackets.
+
+Whoever may write a LocalModel can make an agent open a connection, so addresses of the node itself and of its link
+(127.0.0.0/8, 169.254.0.0/16 where clouds keep credentials, and their like) are refused unless their host is named, also
+when a name leads there (``sources_http`` looks at what it resolves to). Private networks are not: an organisation's
+models live there, https proves who answers, and NetworkPolicy is the place to forbid more. Redirects are checked by the
+same policy, hop by hop.
 
 Not here: credentials. A URI that carries some is refused, because URIs are shown in status and logs.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,18 +71,38 @@ class SourcePolicy:
     http_hosts: frozenset[str] = frozenset()
 
     def allow_host(self, source: HttpSource) -> None:
-        """Return if the host is allowed, else ``SourceNotAllowed``."""
-        host = f"[{source.host}]" if ":" in source.host else source.host
-        spellings = {f"{host}:{source.port}", f"{host}:*"}
-        if source.port == _PORTS[source.scheme]:
-            spellings.add(host)
-        if not spellings & self.http_hosts:
+        """Return if the host may be asked, else ``SourceNotAllowed``."""
+        if self.names(source.host, source.port):
+            return
+        if source.scheme == "http":
             raise WeightsError(
                 WeightsCode.SOURCE_NOT_ALLOWED,
-                f"This node may not fetch from {host}:{source.port}. The platform team can allow the host, or name a "
-                "source it allows.",
-                host,
+                f"This node may not fetch from {source.host}:{source.port} by plain http. Use https, or let the "
+                "platform team name the host (ROADSTEAD_HTTP_HOSTS).",
+                source.host,
             )
+        if is_own_address(source.host):
+            raise WeightsError(
+                WeightsCode.SOURCE_NOT_ALLOWED,
+                f"{source.host} is an address of the node itself or of its link; this node does not fetch from there.",
+                source.host,
+            )
+
+    def names(self, host: str, port: int) -> bool:
+        """Whether the settings name this host, with any port or with this one."""
+        written = f"[{host}]" if ":" in host else host
+        return written in self.http_hosts or f"{written}:{port}" in self.http_hosts
+
+
+def is_own_address(host: str) -> bool:
+    """Whether ``host`` is an IP address of this machine or its link; names are none."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    address = mapped or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
 
 
 def parse_source(uri: str) -> Source:

@@ -8,16 +8,18 @@ on the wire must be the bytes of the file, or ranges and digests mean nothing. F
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from roadstead_weights.errors import WeightsCode, WeightsError
-from roadstead_weights.sources import HttpSource, SourcePolicy, redirected
+from roadstead_weights.sources import HttpSource, SourcePolicy, is_own_address, redirected
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS_LIMIT: Final = 5
@@ -67,6 +69,33 @@ class HttpAnswer:
     body: aiohttp.StreamReader
 
 
+class GuardedResolver(AbstractResolver):
+    """Resolves names, and refuses one that leads to the node itself or its link unless the policy names it.
+
+    The addresses that are looked at here are those that are connected to, so an answer that changes in between (DNS
+    rebinding) gains nothing. Addresses written as such never come here; ``SourcePolicy`` looks at them.
+    """
+
+    def __init__(self, policy: SourcePolicy) -> None:
+        self._policy = policy
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        if not self._policy.names(host, port) and any(is_own_address(each["host"]) for each in found):
+            raise WeightsError(
+                WeightsCode.SOURCE_NOT_ALLOWED,
+                f"{host} is a name of the node itself or of its link; this node does not fetch from there.",
+                host,
+            )
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
 class HttpReader:
     """Reads over one client session; use as an async context manager, on one event loop."""
 
@@ -80,6 +109,7 @@ class HttpReader:
             sock_read=limits.stall_seconds,
         )
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=GuardedResolver(policy)),
             timeout=timeout,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -118,7 +118,8 @@ def _kept_store(folder: Path, *, epoch: int) -> Path:
 async def test_a_change_is_told_within_a_moment_and_an_idle_node_wakes_nobody(tmp_path: Path) -> None:
     budget = tmp_path / "budget.json"
     budget.write_text(json.dumps({"memory_bytes": 64 * MIB, "cores": 1}))
-    async with node_agent(tmp_path, budget_file=budget) as agent:
+    # No disk to tell of: what else runs on this machine must not look like a change of this node.
+    async with node_agent(tmp_path, budget_file=budget, disk_reserve_bytes=2**62) as agent:
         state = await agent.state()
         assert (state.memory.budget_bytes, state.memory.free_bytes, state.cores) == (64 * MIB, 64 * MIB, 1)
         waiting = asyncio.create_task(agent.state(state.digest))

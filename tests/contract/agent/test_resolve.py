@@ -128,6 +128,7 @@ async def test_a_blob_that_is_here_is_resolved_without_its_source(tmp_path: Path
         (Fault(redirect="file:///etc/passwd"), 403, "SourceNotAllowed"),
         (Fault(redirect="http://169.254.169.254/x"), 403, "SourceNotAllowed"),
         (Fault(redirect="http://[::1]:9/x"), 403, "SourceNotAllowed"),
+        (Fault(redirect="https://localhost:9/x"), 403, "SourceNotAllowed"),
     ],
 )
 async def test_each_fault_of_a_server_has_its_code_and_names_the_host(

@@ -11,6 +11,7 @@ import pytest
 from roadstead_weights.errors import WeightsCode, WeightsError
 from roadstead_weights.sources import FileSource, HttpSource, SourcePolicy, parse_source, redirected
 from roadstead_weights.sources_file import open_local
+from roadstead_weights.sources_http import GuardedResolver
 
 
 def http(uri: str) -> HttpSource:
@@ -81,26 +82,42 @@ def test_the_label_of_a_source_leaves_out_the_query_which_may_be_a_signature() -
 
 
 @pytest.mark.parametrize(
-    ("allowed", "uri", "passes"),
+    ("named", "uri", "passes"),
     [
-        ("models.example", "https://models.example/m.gguf", True),
-        ("models.example", "https://MODELS.example./m.gguf", True),
-        ("models.example", "https://models.example:8443/m.gguf", False),
-        ("models.example:8443", "https://models.example:8443/m.gguf", True),
-        ("127.0.0.1:*", "http://127.0.0.1:40001/m.gguf", True),
-        ("[::1]:80", "http://[::1]/m.gguf", True),
-        ("models.example", "https://models.example.evil/m.gguf", False),
-        ("models.example", "https://evil-models.example/m.gguf", False),
-        ("models.example", "http://169.254.169.254/latest", False),
+        ("", "https://models.example/m.gguf", True),
+        ("", "https://10.0.0.7:8443/m.gguf", True),
+        ("", "http://models.example/m.gguf", False),
+        ("models.example", "http://models.example/m.gguf", True),
+        ("models.example", "http://MODELS.example.:8080/m.gguf", True),
+        ("models.example:8080", "http://models.example:8080/m.gguf", True),
+        ("models.example:8080", "http://models.example/m.gguf", False),
+        ("models.example", "http://models.example.evil/m.gguf", False),
+        ("models.example", "http://evil-models.example/m.gguf", False),
+        ("127.0.0.1", "http://127.0.0.1:40001/m.gguf", True),
+        ("[::1]", "http://[::1]:40001/m.gguf", True),
+        ("", "https://127.0.0.1/m.gguf", False),
+        ("", "https://169.254.169.254/latest", False),
+        ("", "https://[::1]/m.gguf", False),
+        ("", "https://[fe80::1]/m.gguf", False),
+        ("", "https://[::ffff:127.0.0.1]/m.gguf", False),
+        ("", "https://0.0.0.0/m.gguf", False),
     ],
 )
-def test_only_named_hosts_are_asked(allowed: str, uri: str, passes: bool) -> None:
-    policy = SourcePolicy(http_hosts=frozenset({allowed}))
+def test_https_may_be_anywhere_else_http_and_the_node_itself_must_be_named(named: str, uri: str, passes: bool) -> None:
+    policy = SourcePolicy(http_hosts=frozenset({named}) - {""})
     if passes:
         policy.allow_host(http(uri))
     else:
-        with pytest.raises(WeightsError, match="may not fetch"):
+        with pytest.raises(WeightsError) as caught:
             policy.allow_host(http(uri))
+        assert caught.value.code is WeightsCode.SOURCE_NOT_ALLOWED
+
+
+async def test_a_name_that_leads_to_the_node_itself_is_refused_unless_it_is_named() -> None:
+    with pytest.raises(WeightsError) as caught:
+        await GuardedResolver(SourcePolicy()).resolve("localhost", 443)
+    assert caught.value.code is WeightsCode.SOURCE_NOT_ALLOWED
+    assert await GuardedResolver(SourcePolicy(http_hosts=frozenset({"localhost"}))).resolve("localhost", 443)
 
 
 def test_a_redirect_leads_neither_to_a_file_nor_from_https_to_http() -> None:

@@ -122,14 +122,14 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
         "LISTEN": "127.0.0.1:7000",
         "DOOR_TOKEN_FILE": str(tmp_path / "token"),
         "SOURCE_ROOTS": "/models:/more/models",
-        "HTTP_HOSTS": "Models.example, 127.0.0.1:*",
+        "HTTP_HOSTS": "Models.example, 127.0.0.1:8000",
         "ENGINE_OFFERS": json.dumps([{"engine": "LlamaCpp", "image": "x"}]),
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"ROADSTEAD_{name}", value)
     settings = NodeSettings()
     assert settings.source_roots == (Path("/models"), Path("/more/models"))
-    assert settings.http_hosts == {"models.example", "127.0.0.1:*"}
+    assert settings.http_hosts == {"models.example", "127.0.0.1:8000"}
     assert settings.engine_offers == (EngineOffer(engine="LlamaCpp", image="x"),)
 
     for name, value in {"SOURCE_ROOTS": "relative", "LISTEN": "7000", "STORE": "here", "NODE": ""}.items():
