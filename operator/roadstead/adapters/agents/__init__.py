@@ -1,0 +1,1 @@
+"""The node agents: the port ``Agents``."""

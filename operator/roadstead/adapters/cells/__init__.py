@@ -1,0 +1,1 @@
+"""The Ray clusters behind their head agents: the port ``Cells``."""

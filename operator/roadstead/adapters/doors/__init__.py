@@ -1,0 +1,1 @@
+"""What all doors have in common: calling one, following its state, following which doors there are."""

@@ -1,0 +1,42 @@
+"""How a state is followed: the door answers when its digest is another one than ours, else after 20 s."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from roadstead.adapters.doors.caller import DoorCaller
+from roadstead_worker.contract import LONG_POLL_SECONDS
+
+_GRACE_SECONDS: Final = 8.0
+"""What an answer may take beyond the wait it was asked for; together less than an answer is good for."""
+_PAUSE_SECONDS: Final = 1.0
+
+
+class State(Protocol):
+    @property
+    def digest(self) -> str: ...
+
+
+S = TypeVar("S", bound=BaseModel)
+P = TypeVar("P", bound=State)
+
+
+def long_poll(
+    caller: DoorCaller, shape: type[S], digest: Callable[[S], str]
+) -> Callable[[str, S | None], Awaitable[S]]:
+    """Ask for the state after the one that is known."""
+
+    async def ask(url: str, known: S | None) -> S:
+        after = "" if known is None else digest(known)
+        reply = await caller.get(f"{url}/state", after=after, seconds=LONG_POLL_SECONDS + _GRACE_SECONDS)
+        return caller.parsed(reply, shape)
+
+    return ask
+
+
+def pause_before_next(known: P | None, answer: P) -> float:
+    """None after news. A door that repeats itself without having waited is not asked in a tight loop."""
+    return _PAUSE_SECONDS if known is not None and known.digest == answer.digest else 0.0

@@ -1,0 +1,1 @@
+"""The gateways' internal doors: the port ``Gateways``."""
