@@ -34,7 +34,7 @@ class NodeSettings(BaseSettings):
     source_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Colon-separated folders from which ``file://`` sources may be read; empty: none."""
     http_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Comma-separated ``host`` or ``host:port`` that may be asked by plain ``http://``, also on loopback; empty: none."""
+    """Comma-separated ``host`` or ``host:port`` that may be asked by plain ``http://``; empty: none."""
     engine_offers: Annotated[tuple[EngineOffer, ...] | None, NoDecode] = None
     """JSON list of ``{"engine", "image"}`` that replicas here can start. Without it, what is installed."""
     disk_reserve_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
