@@ -45,7 +45,7 @@ class AgentDoors:
     ) -> None:
         self._clock = clock
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.AGENT_UNAVAILABLE)
-        kind = DoorKind[NodeState, AgentFacts](
+        kind: DoorKind[NodeState, AgentFacts] = DoorKind(
             word="agent",
             ask=long_poll(self._caller, NodeState, lambda state: state.digest),
             understand=lambda state, _: agent_facts(state),

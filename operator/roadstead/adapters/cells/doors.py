@@ -48,7 +48,7 @@ class CellDoors:
         backoff: Backoff | None = None,
     ) -> None:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.CELL_UNAVAILABLE)
-        kind = DoorKind[CellState, CellFacts](
+        kind: DoorKind[CellState, CellFacts] = DoorKind(
             word="cell",
             ask=long_poll(self._caller, CellState, lambda state: state.digest),
             understand=cell_facts,

@@ -39,7 +39,7 @@ class GatewayDoors:
         backoff: Backoff | None = None,
     ) -> None:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=lambda: 0, unavailable=_UNAVAILABLE)
-        kind = DoorKind[Tallies, GatewayFacts](
+        kind: DoorKind[Tallies, GatewayFacts] = DoorKind(
             word="gateway",
             ask=self._ask,
             understand=lambda tallies, _: gateway_facts(tallies),
