@@ -1,8 +1,8 @@
 """Runs migrations so that any number of init containers may try at once.
 
 A session advisory lock lets one in at a time. ``lock_timeout`` is short because a migration that queues for a table
-lock makes every reader behind it wait: it gives up, lets them through and tries again until ``PATIENCE_SECONDS`` are over.
-The lock belongs to the session, so the address must lead to Postgres itself or to a pooler in session mode.
+lock makes every reader behind it wait: it gives up, lets them through and tries again until ``PATIENCE_SECONDS`` are
+over. The lock belongs to the session, so the address must lead to Postgres itself or to a pooler in session mode.
 """
 
 from __future__ import annotations
