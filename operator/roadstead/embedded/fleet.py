@@ -160,6 +160,9 @@ class Fleet:
                 "ROADSTEAD_RAY_DASHBOARD": cell.dashboard_url,
                 "ROADSTEAD_RAY_TOKEN_FILE": str(cell.token_file),
                 "ROADSTEAD_STATE_DIR": str(self.home.data / CELL),
+                # Serve fixes both at its first start: replicas listen on the head's address, the proxy on a free port.
+                "ROADSTEAD_REPLICA_HOST": self.network.head,
+                "ROADSTEAD_SERVE_PORT": str(self.ports["ray-serve"]),
             },
             ready=accepts(HOST, port),
         )
@@ -215,6 +218,7 @@ class Fleet:
                 "ROADSTEAD_INTERNAL_LISTEN": f"{HOST}:{self.ports['gateway-internal']}",
                 "ROADSTEAD_KEYS_FILE": str(self.home.root / "keys"),
                 "ROADSTEAD_STATE_DIR": str(self.home.data / GATEWAY),
+                "ROADSTEAD_DRAIN_SECONDS": "15",
             },
             depends_on=("cluster-objects",),
             # Any answer of its own will do: without a key `/v1/models` is 401.

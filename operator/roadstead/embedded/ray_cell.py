@@ -177,6 +177,7 @@ def ray_ports(network: LoopbackNetwork, nodes: tuple[str, ...]) -> tuple[PortWis
         PortWish("ray-client", network.head),
         PortWish("ray-dashboard", network.head),
         PortWish("ray-dashboard-metrics", network.head),
+        PortWish("ray-serve", network.head),
     ]
     for owner, host in owners.items():
         wishes += [PortWish(f"{owner}-{name}", host) for name in _SINGLE_PORTS]

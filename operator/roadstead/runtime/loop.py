@@ -1,12 +1,12 @@
 """The loop: wait, take a turn, remember when. An error in a turn is logged and the next turn tries again.
 
-Only the leader runs it. It ends when it is cancelled, and then only between two actions or at one's own timeout.
+Only the leader runs it. Told to stop, it lets the turn that is under way end: no action is cut in the middle.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -29,20 +29,40 @@ class FleetLoop:
     metrics: OperatorMetrics
     synced: Callable[[], bool]
     """Whether every list of the API server has been read once."""
-    fenced: Callable[[int], None]
+    fenced: Callable[[int], Awaitable[None]]
     """Told when a door has seen a higher epoch than ours."""
+    began: float | None = None
+    """Loop time at which this process began to lead."""
+    ended: bool = False
+    """Whether the last turn is over."""
+    stopping: bool = False
+    """Set by :meth:`stop`."""
     last_turn: float | None = None
     """Loop time of the end of the last turn that did not fail."""
 
     async def run(self) -> None:
-        """Take turns until cancelled."""
+        """Take turns until told to stop or cancelled."""
         again: float | None = 0.0
+        self.began = asyncio.get_running_loop().time()
+        try:
+            await self._turns(again)
+        finally:
+            self.ended = True
+
+    async def _turns(self, again: float | None) -> None:
         while True:
             reasons = await self.trigger.wait(at_most=again)
+            if self.stopping:
+                return
             if not self.synced():
                 again = 0.2
                 continue
             again = await self._one(reasons)
+
+    def stop(self) -> None:
+        """End after the turn that is under way."""
+        self.stopping = True
+        self.trigger.poke("stop")
 
     async def _one(self, reasons: frozenset[str]) -> float | None:
         clock = asyncio.get_running_loop().time
@@ -58,7 +78,7 @@ class FleetLoop:
         self.metrics.turn_seconds.observe(self.last_turn - started)
         self.metrics.models.set(result.models)
         if result.outcome.fenced_by is not None:
-            self.fenced(result.outcome.fenced_by)
+            await self.fenced(result.outcome.fenced_by)
         if result.outcome.done or result.outcome.failed:
             log.info(
                 "turn",

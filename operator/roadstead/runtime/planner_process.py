@@ -7,6 +7,8 @@ time is given up and the previous state of the world stays until the next turn.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
@@ -19,6 +21,8 @@ import structlog
 from roadstead.domain.plan import FleetPlan
 from roadstead.domain.snapshot import FleetSnapshot
 from roadstead.planner.fleet import plan
+
+_PR_SET_PDEATHSIG = 1
 
 log = structlog.get_logger(__name__)
 
@@ -52,4 +56,10 @@ class PlannerProcess:
 
 
 def _new_pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+
+
+def _end_with_the_parent() -> None:
+    """A killed operator leaves no planner behind: it holds both ends of its own queue and would wait for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is the parent's to handle

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def _identity() -> str:
-    return f"{socket.gethostname()}_{os.getpid()}"
+    """Random at the end, because a container's host name and pid repeat from life to life."""
+    return f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
 
 
 class OperatorSettings(BaseSettings):

@@ -46,6 +46,7 @@ class KubernetesCluster:
 
     def __init__(self, api: Api, settings: KubeSettings, *, poke: Poke) -> None:
         self._api = api
+        self._namespace = settings.namespace
         watched = partial(Watched, api, settings=settings)
         reflected = partial(Reflector, api, settings=settings)
         self._models: Watched[parse.WatchedModel] = watched(
@@ -147,6 +148,11 @@ class KubernetesCluster:
 
     def routes(self) -> Mapping[ModelKey, Route]:
         return {route.model: route for route in self._routes.store.values()}
+
+    async def installation(self) -> str:
+        """What names this cluster's history in the ledger: the uid of ``kube-system``, and our namespace."""
+        system = await self._api.request("GET", "/api/v1/namespaces/kube-system")
+        return f"{system['metadata']['uid']}/{self._namespace}"
 
     # ── Kopf's side ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,40 @@
+"""``python -m roadstead.runtime``: the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import structlog
+from pydantic import ValidationError
+
+from roadstead.adapters.postgres.schema_version import SchemaProblem
+from roadstead.runtime import logs
+from roadstead.runtime.main import run
+from roadstead.runtime.settings import OperatorSettings
+
+_EXIT_SETTINGS, _EXIT_SCHEMA = 2, 4
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Run one operator; the exit status tells why it ended."""
+    try:
+        settings = OperatorSettings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = "ROADSTEAD_" + "_".join(str(part) for part in problem["loc"]).upper()
+            sys.stderr.write(f"{name}: {problem['msg']}\n")
+        return _EXIT_SETTINGS
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except SchemaProblem as problem:
+        log.error("schema.does_not_fit", message=str(problem))  # noqa: TRY400 - a sentence, not a defect
+        return _EXIT_SCHEMA
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

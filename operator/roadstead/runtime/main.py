@@ -1,0 +1,162 @@
+"""One operator process, put together: connect, lead, loop, serve health, end in order.
+
+A standby does all of this but the loop. Losing the Lease ends the process at once, without any clean-up: nothing proves
+that what it still has in flight is not already somebody else's to do, and the doors refuse it by its epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+
+from roadstead.adapters.kube.cluster import KubernetesCluster
+from roadstead.adapters.kube.lease import Leadership, LeaseLost, LeaseSettings
+from roadstead.adapters.kube.settings import KubeSettings
+from roadstead.adapters.postgres.schema_version import SchemaProblem
+from roadstead.adapters.postgres.store import PostgresLedger
+from roadstead.handlers import edge
+from roadstead.ports import DoorError
+from roadstead.runtime.doors import Doors
+from roadstead.runtime.health import Vitals, serve_health
+from roadstead.runtime.loop import FleetLoop
+from roadstead.runtime.metrics import OperatorMetrics
+from roadstead.runtime.planner_process import PlannerProcess
+from roadstead.runtime.settings import OperatorSettings
+from roadstead.runtime.trigger import Trigger
+from roadstead.services.observe import Ports
+from roadstead.services.resolutions import ResolutionBook
+from roadstead.services.turn import Turn
+
+EXIT_LEASE_LOST = 3
+_LAST_TURN_SECONDS = 15.0
+_RETRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: OperatorSettings) -> None:
+    """Run until asked to end; ``SchemaProblem`` if this program cannot live with the ledger's schema."""
+    trigger, metrics = Trigger(), OperatorMetrics()
+    epoch = _Epoch()
+    async with AsyncExitStack() as stack:
+        kube = KubeSettings(namespace=settings.namespace, gateway_url=settings.gateway_url)
+        cluster = await stack.enter_async_context(KubernetesCluster.connect(kube, poke=trigger.poke))
+        doors = await stack.enter_async_context(Doors.open(settings, epoch=epoch, clock=_now, poke=trigger.poke))
+        epoch.leadership = cluster.leadership(
+            LeaseSettings(namespace=settings.namespace, identity=settings.identity),
+            doors=doors.highest_epoch,
+            lost=_end_the_process,
+        )
+        ledger = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
+        ports = Ports(cluster=cluster, agents=doors.agents, cells=doors.cells, gateways=doors.gateways, ledger=ledger)
+        planner = await stack.enter_async_context(PlannerProcess())
+        loop = FleetLoop(
+            turn=Turn(
+                ports=ports,
+                planner=planner,
+                resolutions=ResolutionBook(),
+                clock=_now,
+                count=metrics.count_action,
+            ),
+            trigger=trigger,
+            metrics=metrics,
+            synced=lambda: cluster.synced,
+            fenced=epoch.rise_above,
+        )
+        leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
+        health = await serve_health(settings.listen, vitals=_vitals(epoch, loop, cluster), metrics=metrics)
+        stack.push_async_callback(health.cleanup)
+        await edge.serve(models=cluster.deliver_model, pools=cluster.deliver_pool, login=cluster.kopf_credentials)
+        await _end(leading, loop, epoch.leadership)
+
+
+class _Epoch:
+    """Our epoch for every door, before there is a leadership and while it rises."""
+
+    def __init__(self) -> None:
+        self.leadership: Leadership | None = None
+
+    def __call__(self) -> int:
+        return self.leadership.epoch if self.leadership is not None else 0
+
+    async def rise_above(self, seen: int) -> None:
+        """A door has seen a higher epoch: if the Lease is still ours, the epoch was lost with somebody's state."""
+        if self.leadership is None:
+            return
+        try:
+            await self.leadership.raise_epoch(seen)
+        except LeaseLost as error:
+            _end_the_process(error.message)
+        except DoorError as error:
+            log.warning("epoch.not_raised", code=error.code, message=error.message)
+
+
+async def _ledger(
+    settings: OperatorSettings, cluster: KubernetesCluster, *, epoch: _Epoch, trigger: Trigger
+) -> PostgresLedger:
+    """The ledger of this installation; waits for the API server, but not for Postgres."""
+    installation = settings.installation
+    while not installation:
+        try:
+            installation = await cluster.installation()
+        except DoorError as error:
+            log.warning("installation.unknown", code=error.code, message=error.message)
+            await asyncio.sleep(_RETRY_SECONDS)
+    ledger = PostgresLedger(
+        settings.database_url.get_secret_value(),
+        installation=installation,
+        epoch=epoch,
+        clock=_now,
+        poke=trigger.poke,
+    )
+    try:
+        await ledger.require_schema()
+    except SchemaProblem:
+        raise
+    except DoorError as error:
+        log.warning("ledger.away", code=error.code, message=error.message)
+    return ledger
+
+
+async def _lead(leadership: Leadership, loop: FleetLoop, metrics: OperatorMetrics) -> None:
+    metrics.epoch.set(await leadership.acquire())
+    metrics.leading.set(1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(leadership.keep(), name="keep the Lease")
+        tasks.create_task(loop.run(), name="loop")
+
+
+def _vitals(epoch: _Epoch, loop: FleetLoop, cluster: KubernetesCluster) -> Vitals:
+    return Vitals(
+        leading=lambda: epoch.leadership is not None and epoch.leadership.leading,
+        last_turn=lambda: loop.last_turn,
+        led_since=lambda: loop.began,
+        watch_ages=cluster.watch_ages,
+        synced=lambda: cluster.synced,
+    )
+
+
+async def _end(leading: asyncio.Task[None], loop: FleetLoop, leadership: Leadership) -> None:
+    """Let the last turn end, then give the Lease back, so that a standby need not wait for it to expire."""
+    loop.stop()
+    if not leadership.leading:
+        leading.cancel()
+    deadline = asyncio.get_running_loop().time() + _LAST_TURN_SECONDS
+    while leadership.leading and not loop.ended and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await leadership.release()
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+
+
+def _end_the_process(why: str) -> None:
+    log.error("operator.ends", why=why)
+    os._exit(EXIT_LEASE_LOST)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
