@@ -1,4 +1,7 @@
-"""`kubectl delete` ends a model in whatever phase it is, and nothing of it is left."""
+"""`kubectl delete` ends a model in whatever phase it is, and nothing of it is left.
+
+While it serves: see ``test_kubectl.py``.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,6 @@ async def test_a_model_is_deleted_while_its_engine_is_starting(fleet: EmbeddedFl
     assert model is not None
     assert not model.is_true("Ready")
     await fleet.delete("starting")
-
-
-async def test_a_model_is_deleted_while_it_serves(fleet: EmbeddedFleet, anchor: str) -> None:
-    fleet.apply("serving", {"q4": fleet.weights.q4}, requirements={"contextTokens": 512})
-    await fleet.until_model("serving", "Ready")
-    await fleet.answers("serving")
-    await fleet.delete("serving")
-    assert (await fleet.answers(anchor)).text
 
 
 async def _asked(host: ModelHost) -> bool | None:

@@ -32,6 +32,11 @@ _SINGLE_PORTS = (
     "metrics-export",
 )
 HEAD = "ray-head"
+_STOP_SECONDS = 4.0
+"""A raylet with a worker that serves never ends on SIGTERM, nor does a head with its Serve controller: longer is wasted.
+
+What they leave is ended by their session, and the head's store survives a SIGKILL.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class RayCell:
             prepare=prepare,
             ready=answers(f"{self.dashboard_url}/api/gcs_healthz"),
             ready_within_seconds=180,
-            stop_within_seconds=10,
+            stop_within_seconds=_STOP_SECONDS,
         )
 
     def raylet(self, node: RayNode, *, depends_on: tuple[str, ...] = ()) -> ProcessSpec:
@@ -132,7 +137,7 @@ class RayCell:
             depends_on=(HEAD, *depends_on),
             ready=answers(health),
             ready_within_seconds=180,
-            stop_within_seconds=15,
+            stop_within_seconds=_STOP_SECONDS,
         )
 
     def _common(self, owner: str, host: str, temporary: Path) -> tuple[str, ...]:
