@@ -27,7 +27,7 @@ class TensorGroup:
     bytes: int
     """Bytes these tensors occupy in the file."""
     repackable_bytes: int = 0
-    """Of those, bytes of two-dimensional tensors whose rows a CPU backend may rearrange (``token_embd`` excluded)."""
+    """Of those, bytes of two-dimensional tensors whose rows a CPU backend may rearrange, lookup tables not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,8 @@ class ModelFacts:
     key_length: int
     value_length: int
     vocabulary_size: int
+    vocabulary_merges: int = 0
+    """Rules of a byte-pair tokenizer, which an engine keeps in memory; other tokenizers have none."""
     sliding_window: int = 0
     kv_lora_rank: int = 0
     chat_template: bool = False

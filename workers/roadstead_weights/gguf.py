@@ -8,7 +8,7 @@ served alone: one part of a split model, adapters, projectors.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import BinaryIO, Final
 
 from roadstead_weights.errors import WeightsCode, WeightsError
@@ -31,6 +31,9 @@ _BLOCKS_LIMIT: Final = 4_096
 _VALUE_LIMIT: Final = 2**31
 _LOOKUP_TENSORS: Final = ("token_embd.", "position_embd.", "token_types.")
 """Matrices that are indexed, not multiplied: no backend repacks them."""
+_EMBEDDING: Final = "token_embd.weight"
+_HEAD: Final = "output.weight"
+"""In a file without it the embedding is the output head as well, and llama.cpp repacks it as that one."""
 _ROWS_MULTIPLE: Final = 8
 """ggml-cpu/repack.cpp interleaves eight rows (or four) and leaves other matrices alone."""
 _KEPT_FOR_PEOPLE: Final = (
@@ -145,6 +148,7 @@ def _facts(read: _Reading, *, total: int) -> ModelFacts:
         key_length=read.largest("attention.key_length", head_size),
         value_length=read.largest("attention.value_length", head_size),
         vocabulary_size=_vocabulary_size(read),
+        vocabulary_merges=_vocabulary_merges(read),
         sliding_window=read.largest("attention.sliding_window"),
         kv_lora_rank=read.largest("attention.kv_lora_rank"),
         chat_template=isinstance(template, LongString) or (isinstance(template, str) and bool(template.strip())),
@@ -190,9 +194,17 @@ def _vocabulary_size(read: _Reading) -> int:
         case _:
             pass
     for tensor in read.header.tensors:
-        if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
+        if tensor.name == _EMBEDDING and len(tensor.shape) == 2:
             return tensor.shape[1]
     return read.largest("vocab_size")
+
+
+def _vocabulary_merges(read: _Reading) -> int:
+    match read.header.values.get("tokenizer.ggml.merges"):
+        case SkippedArray(length=length):
+            return length
+        case _:
+            return 0
 
 
 def _quantization(read: _Reading) -> str:
@@ -205,24 +217,25 @@ def _quantization(read: _Reading) -> str:
     return max(quantized, key=lambda group: group.bytes).type if quantized else ""
 
 
-def _groups(tensors: Iterable[Tensor]) -> tuple[TensorGroup, ...]:
+def _groups(tensors: Sequence[Tensor]) -> tuple[TensorGroup, ...]:
     """Tensors by element type, sorted by its name."""
     sums: dict[str, list[int]] = {}
+    tied = all(tensor.name != _HEAD for tensor in tensors)
     for tensor in tensors:
         group = sums.setdefault(tensor.type.name, [0, 0, 0])
         group[0] += tensor.elements
         group[1] += tensor.bytes
-        group[2] += tensor.bytes if _may_be_repacked(tensor) else 0
+        group[2] += tensor.bytes if _may_be_repacked(tensor, tied=tied) else 0
     return tuple(
         TensorGroup(type=name, elements=elements, bytes=size, repackable_bytes=repackable)
         for name, (elements, size, repackable) in sorted(sums.items())
     )
 
 
-def _may_be_repacked(tensor: Tensor) -> bool:
+def _may_be_repacked(tensor: Tensor, *, tied: bool) -> bool:
     return (
         len(tensor.shape) == 2
         and tensor.shape[1] % _ROWS_MULTIPLE == 0
         and tensor.name.endswith(".weight")
-        and not tensor.name.startswith(_LOOKUP_TENSORS)
+        and (not tensor.name.startswith(_LOOKUP_TENSORS) or (tied and tensor.name == _EMBEDDING))
     )

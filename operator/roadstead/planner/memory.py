@@ -1,10 +1,18 @@
-"""How much memory an engine will need, from the header alone.
+"""How much memory an engine will need, from the header alone: the resident set it reaches once it has worked.
 
 The formulas are llama.cpp's own allocation rules, checked against its allocator to 0.01 MiB for the key/value cache,
 the compute buffer and the output buffer over 24 configurations of a 135 M model (four quantizations, contexts of 512
-to 8,192 tokens, one and four sequences) and, with synthetic headers, for 8B to 70B shapes. ``make bench`` measures
-them again against the running engine. Two simplifications make the figure an upper bound, never too small: sliding-
-window layers and latent attention are counted as full attention.
+to 8,192 tokens, one and four sequences) and, with synthetic headers, for 8B to 70B shapes. Two simplifications make the
+figure an upper bound, never too small: sliding-window layers and latent attention are counted as full attention.
+
+What the allocator does not tell was fitted to the resident set of the wheel's server after a prompt on every sequence
+(``python -m tests.bench.memory``; docs/reference/performance.md has the table):
+
+* A tokenizer costs by its size. The same model with 98,304 further tokens held 19.4 MiB more than its tensors, and with
+  98,304 merge rules on top another 17 (14 with four sequences): for a vocabulary like Llama 3's that is 59 MiB more
+  than for SmolLM2's.
+* A sequence costs its sampler's candidates: 1.0 to 1.5 MiB with 49,152 tokens beyond cache and output.
+* The rest is the process: libraries 20 MiB, interpreter and heap. ``llama-server`` has no interpreter and needs less.
 """
 
 from __future__ import annotations
@@ -19,8 +27,13 @@ _CONTEXT_STEP = 256
 """Cells of a sequence are padded to this many."""
 _KV_ELEMENT_BYTES = 2
 """Keys and values are kept as f16."""
-_RUNTIME_BYTES = 54 * 1024 * 1024
-"""Interpreter, libraries and vocabulary: the one fitted constant."""
+_PROCESS_BYTES = int(34.5 * 1024 * 1024)
+_TOKEN_BYTES = 210
+"""Per entry of the vocabulary."""
+_MERGE_BYTES = 200
+"""Per merge rule of a byte-pair tokenizer."""
+_CANDIDATE_BYTES = 24
+"""Per entry of the vocabulary and sequence: 12 bytes each (id, logit, probability), which samplers copy once."""
 
 _REPACKED_TYPES = {
     "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
@@ -63,8 +76,13 @@ def estimate_llama_cpp(
         kv_cache=per_cell * cells * concurrency,
         compute=4 * _MICRO_BATCH * rows + 2 * _MICRO_BATCH * cells,
         output=4 * facts.vocabulary_size * concurrency,
-        runtime=_RUNTIME_BYTES,
+        runtime=_runtime_bytes(facts, concurrency=concurrency),
     )
+
+
+def _runtime_bytes(facts: ModelFacts, *, concurrency: int) -> int:
+    tokenizer = _TOKEN_BYTES * facts.vocabulary_size + _MERGE_BYTES * facts.vocabulary_merges
+    return _PROCESS_BYTES + tokenizer + _CANDIDATE_BYTES * facts.vocabulary_size * concurrency
 
 
 def _padded(tokens: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from roadstead.planner.memory import estimate_llama_cpp
@@ -71,3 +73,36 @@ def test_only_types_the_cpu_rearranges_are_held_twice(kind: str, isa: tuple[str,
     estimate = estimate_llama_cpp(smollm2(kind, 85.8, repackable=57.0), context_tokens=512, concurrency=1, isa=isa)
 
     assert estimate.repacked / MIB == pytest.approx(repacked)
+
+
+def test_a_larger_tokenizer_and_more_sequences_cost_the_process_more() -> None:
+    """Measured with a vocabulary grown by 98,304 tokens and as many merges: 37 to 38 MiB beside the tensors."""
+    small = replace(smollm2("Q4_1", 92.1), vocabulary_merges=48_900)
+    large = replace(small, vocabulary_size=147_456, vocabulary_merges=147_204)
+
+    def runtime(facts: ModelFacts, concurrency: int) -> float:
+        estimate = estimate_llama_cpp(facts, context_tokens=512, concurrency=concurrency, isa=())
+        return estimate.runtime / MIB
+
+    assert runtime(large, 1) - runtime(small, 1) == pytest.approx(40, abs=2)
+    assert runtime(small, 4) - runtime(small, 1) == pytest.approx(3.4, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "context", "concurrency", "measured"),
+    [
+        ("Q4_1", 92.1, 512, 1, 172.4),
+        ("Q4_1", 92.1, 2048, 4, 346.3),
+        ("Q8_0", 136.4, 8192, 1, 388.2),
+        ("BF16", 256.6, 512, 4, 376.1),
+        ("BF16", 256.6, 8192, 4, 1051.5),
+    ],
+)
+def test_the_whole_is_within_three_percent_of_what_an_engine_held(
+    kind: str, tensors: float, context: int, concurrency: int, measured: float
+) -> None:
+    facts = replace(smollm2(kind, tensors), vocabulary_merges=48_900)
+
+    estimate = estimate_llama_cpp(facts, context_tokens=context, concurrency=concurrency, isa=("avx2",))
+
+    assert estimate.total / MIB == pytest.approx(measured, rel=0.03)

@@ -38,17 +38,22 @@ def test_a_real_file_gives_the_facts_that_memory_is_computed_from() -> None:
     assert (facts.block_count, facts.context_length, facts.embedding_length) == (30, 8192, 576)
     assert (facts.feed_forward_length, facts.head_count, facts.head_count_kv) == (1536, 9, (3,) * 30)
     assert (facts.key_length, facts.value_length, facts.vocabulary_size) == (64, 64, 49152)
+    assert facts.vocabulary_merges == 48900
     assert facts.chat_template
     assert facts.parameters == 134_515_008
     assert round(facts.tensor_bytes / 1024**2, 1) == 92.1  # llama.cpp: "CPU_Mapped model buffer size = 92.10 MiB"
-    assert {group.type: group.repackable_bytes for group in facts.tensors} == {"F32": 0, "Q4_1": 66_355_200, "Q8_0": 0}
+    assert {group.type: group.repackable_bytes for group in facts.tensors} == {
+        "F32": 0,
+        "Q4_1": 66_355_200,
+        "Q8_0": 30_081_024,  # the embedding, which is the output head as well
+    }
 
 
-def test_tensors_are_grouped_by_type_and_the_embedding_is_never_repacked() -> None:
+def test_tensors_are_grouped_by_type_and_a_tied_embedding_is_repacked_as_the_output_head() -> None:
     assert facts_of(Gguf().bytes()).tensors == (
         TensorGroup(type="F32", elements=64, bytes=256),
         TensorGroup(type="Q4_0", elements=4096, bytes=2304, repackable_bytes=2304),
-        TensorGroup(type="Q8_0", elements=1024, bytes=1088),
+        TensorGroup(type="Q8_0", elements=1024, bytes=1088, repackable_bytes=1088),
     )
 
 

@@ -29,7 +29,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roadstead_worker.agent.door import DoorProblem
-from roadstead_worker.agent.process_memory import engine_pss, start_time
+from roadstead_worker.agent.process_memory import engine_memory, start_time
 from roadstead_worker.contract import Digest, LeaseRequest, LeaseState
 from roadstead_worker.lease_file import LEASES_FOLDER, lease_path, names_same_file
 
@@ -180,9 +180,9 @@ class LeaseBook:
 
 
 def measure(grants: dict[Path, Grant]) -> dict[Path, int]:
-    """PSS of each lease's engine, in bytes. Slow (milliseconds per engine and more): call it in a thread."""
+    """Resident bytes of each lease's engine. Slow (milliseconds per engine and more): call it in a thread."""
     return {
-        path: engine_pss(replica=grant.pid, replica_started=grant.pid_started, lease=path)
+        path: engine_memory(replica=grant.pid, replica_started=grant.pid_started, lease=path)
         for path, grant in grants.items()
     }
 

@@ -1,7 +1,4 @@
-"""Memory of an engine, measured: the proportional set size of its processes.
-
-PSS counts a page that n processes map as 1/n for each, so two engines that map the same blob are not counted twice, and
-file-backed pages that an engine holds resident are counted at all (RSS minus shared would miss mmapped weights).
+"""Memory of an engine, measured: the resident set of its processes. ``resident_memory`` says why it is that.
 
 The processes are the descendants of the replica that took the lease, without the replica itself (Ray's own memory is
 not the engine's). When the replica is gone but its lease is still locked, they are whoever has the lease file open.
@@ -14,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from roadstead_worker.resident_memory import resident_bytes
+
 _PROC: Final = Path("/proc")
 
 
@@ -23,13 +22,13 @@ def start_time(pid: int, proc: Path = _PROC) -> int:
     return int(fields[19]) if len(fields) > 19 else 0
 
 
-def engine_pss(*, replica: int, replica_started: int, lease: Path, proc: Path = _PROC) -> int:
+def engine_memory(*, replica: int, replica_started: int, lease: Path, proc: Path = _PROC) -> int:
     """Bytes of the engine's processes; 0 when none runs or none may be looked at."""
     if replica_started and start_time(replica, proc) == replica_started:
         pids = _descendants(replica, proc)
     else:
         pids = _openers(lease, proc)
-    return sum(_pss(pid, proc) for pid in pids)
+    return sum(resident_bytes(pid, proc) for pid in pids)
 
 
 def _descendants(root: int, proc: Path) -> list[int]:
@@ -76,14 +75,3 @@ def _stat_fields(pid: int, proc: Path) -> list[str]:
     except OSError:
         return []
     return text.rpartition(")")[2].split()
-
-
-def _pss(pid: int, proc: Path) -> int:
-    try:
-        text = (proc / str(pid) / "smaps_rollup").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0

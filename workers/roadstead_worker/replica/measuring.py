@@ -20,6 +20,7 @@ from roadstead_worker.contract import Measurement
 from roadstead_worker.engines.base import Engine, Timings
 from roadstead_worker.replica.engine_process import EngineProcess
 from roadstead_worker.replica.memory_claim import AgentSocket, NotYet
+from roadstead_worker.resident_memory import resident_bytes
 
 WARM_UP_TOKENS: Final = 16
 _WARM_UP_SECONDS: Final = 20.0
@@ -32,15 +33,12 @@ _WEIGHT_OF_NEWEST: Final = 0.3
 log = structlog.get_logger(__name__)
 
 
-def proportional_set_size(pid: int) -> int:
-    """Bytes of a process and its descendants, shared pages counted by their share; 0 for one that has ended."""
-    total = 0
+def memory_of_tree(pid: int) -> int:
+    """Resident bytes of a process and its descendants, as the node agent counts a lease's; 0 for one that has ended."""
+    total = resident_bytes(pid)
     with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            total += proportional_set_size(int(child))
+            total += memory_of_tree(int(child))
     return total
 
 
@@ -114,7 +112,7 @@ class Measured:
         measurement = Measurement(
             content=self._content,
             slot=self._slot,
-            memory_bytes=proportional_set_size(self._pid),
+            memory_bytes=memory_of_tree(self._pid),
             load_seconds=round(self._load_seconds, 3),
             tokens_per_second=None if self._speed is None else round(self._speed, 2),
             time_to_first_token_seconds=None if self._first_token is None else round(self._first_token, 4),

@@ -62,6 +62,7 @@ class KeptFacts(Kept):
     key_length: int
     value_length: int
     vocabulary_size: int
+    vocabulary_merges: int = 0  # revisions written before it was read lack it
     sliding_window: int
     kv_lora_rank: int
     chat_template: bool

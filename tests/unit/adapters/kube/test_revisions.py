@@ -51,6 +51,7 @@ facts = st.builds(
             "key_length",
             "value_length",
             "vocabulary_size",
+            "vocabulary_merges",
             "sliding_window",
             "kv_lora_rank",
         ),
