@@ -47,11 +47,11 @@ test: test-unit ## everything: unit, contract (real parts), integration (a real 
 test-unit: $(READY) ## the tests that take milliseconds each
 	@$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
-# Each prints its figures as ratios within one run; they run one after the other, for they measure.
-BENCHES := tests.bench.gateway
+# One part alone: `make bench BENCH=tests.bench.memory` (or .gateway)
+BENCH ?= tests.bench
 .PHONY: bench
-bench: $(READY) ## what it costs, as ratios: gateway against a bare proxy
-	@for bench in $(BENCHES); do $(BIN)/python -m $$bench || exit 1; done
+bench: $(READY) ## what it costs, as ratios: memory, gateway, planning (6 minutes)
+	@$(BIN)/python -m $(BENCH) $(ARGS)
 
 .PHONY: check check-format check-lint check-types check-imports check-layout check-links check-schema
 check: check-format check-lint check-types check-imports check-layout check-links check-schema ## format, lint, types, imports, dead links, generated files
