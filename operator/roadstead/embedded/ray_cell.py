@@ -33,7 +33,7 @@ _SINGLE_PORTS = (
 )
 HEAD = "ray-head"
 _STOP_SECONDS = 4.0
-"""A raylet with a worker that serves never ends on SIGTERM, nor does a head with its Serve controller: longer is wasted.
+"""A raylet with a worker that serves never ends on SIGTERM, nor does a head with its Serve controller: more is wasted.
 
 What they leave is ended by their session, and the head's store survives a SIGKILL.
 """
