@@ -4,6 +4,8 @@ A code is added on the day something can be reported with it, never renamed, and
 ``docs/reference/reasons.md``; a test keeps the two equal.
 """
 
+from __future__ import annotations
+
 from enum import StrEnum
 
 
@@ -57,3 +59,8 @@ class Reason(StrEnum):
     CELL_UNAVAILABLE = "CellUnavailable"
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     NOT_OBSERVED = "NotObserved"
+
+    @classmethod
+    def of_agent(cls, code: str) -> Reason:
+        """What an agent refused with; it may be newer than this operator and know a code that is not here."""
+        return cls(code) if code in frozenset(cls) else cls.SOURCE_UNAVAILABLE

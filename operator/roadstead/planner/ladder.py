@@ -108,7 +108,7 @@ def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | Non
         return _open(variant, Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}"))
     if not found:
         refusal = next(answer for answer in answers.values() if isinstance(answer, Unresolved))
-        verdict = Verdict(reason=_reason(refusal.code), message=f"{variant.name}: {refusal.message}")
+        verdict = Verdict(reason=Reason.of_agent(refusal.code), message=f"{variant.name}: {refusal.message}")
         return Rung(variant=variant, artifact=None, verdict=verdict, settled=True)
     if len({artifact.digest for artifact in found.values()}) > 1:
         differing = "; ".join(f"{artifact.digest[:19]} on {node}" for node, artifact in sorted(found.items()))
@@ -139,8 +139,3 @@ def _progress(pending: Sequence[Resolution | None]) -> str:
     slowest = min(running, key=lambda answer: answer.bytes_done / answer.bytes_total)
     tenths = 10 * slowest.bytes_done // slowest.bytes_total
     return f"reading its source, {10 * tenths} % of {in_words(slowest.bytes_total)}"
-
-
-def _reason(code: str) -> Reason:
-    """An agent may be newer and know a code that this operator does not."""
-    return Reason(code) if code in frozenset(Reason) else Reason.SOURCE_UNAVAILABLE

@@ -241,7 +241,7 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
     node = seat.node.name
     weight = seat.facts.weight(content.artifact.digest) if seat.facts is not None else None
     if weight is not None and weight.phase is WeightPhase.FAILED:
-        return Verdict(reason=_reason(weight.code), message=weight.message)
+        return Verdict(reason=Reason.of_agent(weight.code), message=weight.message)
     if weight is not None or not content.source.startswith("file:"):
         return None
     keys = [key for key in table.resolutions if (key.node, key.source) == (node, content.source)]
@@ -253,12 +253,8 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
         table.questions[question] = Resolve(key=question)
     refusal = table.resolutions.get(question) or next((a for a in answers if isinstance(a, Unresolved)), None)
     if isinstance(refusal, Unresolved):
-        return Verdict(reason=_reason(refusal.code), message=refusal.message)
+        return Verdict(reason=Reason.of_agent(refusal.code), message=refusal.message)
     return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
-
-
-def _reason(code: str) -> Reason:
-    return Reason(code) if code in frozenset(Reason) else Reason.SOURCE_UNAVAILABLE
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot]) -> tuple[Target, ...]:

@@ -6,14 +6,12 @@ What cannot be seen is left as it was published: a cell that does not answer cha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Release
+from roadstead.domain.slot import shortened
 from roadstead.domain.snapshot import Address, FleetSnapshot, Known, ObservedSlot, Route
-
-_NAME_LIMIT = 63
 
 
 def plan_route(
@@ -56,11 +54,7 @@ def plan_route(
 
 def route_name(model: ModelKey) -> str:
     """``<namespace>.<model>``, a DNS subdomain of at most 63 characters."""
-    name = f"{model.namespace}.{model.name}"
-    if len(name) <= _NAME_LIMIT:
-        return name
-    suffix = "." + hashlib.sha256(name.encode()).hexdigest()[:12]
-    return name[: _NAME_LIMIT - len(suffix)].rstrip("-.") + suffix
+    return shortened(f"{model.namespace}.{model.name}")
 
 
 def same_route(wanted: Route, published: Route) -> bool:
