@@ -36,7 +36,8 @@ def accepts(host: str, port: int) -> ReadyCheck:
 
     async def check() -> str | None:
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 3.0)
+            async with asyncio.timeout(3.0):
+                _, writer = await asyncio.open_connection(host, port)
         except (TimeoutError, OSError):
             return f"{host}:{port} takes no connection"
         writer.close()

@@ -127,7 +127,8 @@ class Supervisor:
             if ready_at is not None and time.monotonic() - ready_at > _STEADY_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(keeper.stop.wait(), backoff)
+                async with asyncio.timeout(backoff):
+                    await keeper.stop.wait()
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
             keeper.report.restarts += 1
         if keeper.report.state is not ProcessState.DONE:
