@@ -199,7 +199,7 @@ class Fleet:
                 "ROADSTEAD_DIRECTORY_FILE": str(self.home.directory_file),
                 "ROADSTEAD_NAMESPACE": NAMESPACE,
                 "ROADSTEAD_LISTEN": f"{HOST}:{port}",
-                "ROADSTEAD_GATEWAY_URL": self.gateway_url,
+                "ROADSTEAD_GATEWAY_URL": f"{self.gateway_url}/v1",
             },
             depends_on=("kube-controller-manager", "cluster-objects", "migrations"),
             ready=accepts(HOST, port),
