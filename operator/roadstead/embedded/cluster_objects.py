@@ -89,7 +89,7 @@ async def _until_established(door: KubeDoor, name: str) -> None:
     deadline = time.monotonic() + _ESTABLISHED_SECONDS
     while time.monotonic() < deadline:
         found = await door.get(_definition_path(name)) or {}
-        conditions = found.get("status", {}).get("conditions", [])
+        conditions = found.get("status", {}).get("conditions") or []
         if any(row["type"] == "Established" and row["status"] == "True" for row in conditions):
             return
         await asyncio.sleep(0.1)

@@ -57,7 +57,7 @@ async def _until_ready(home: Home, door: KubeDoor, progress: Progress) -> None:
     words = "no status yet"
     while time.monotonic() < deadline:
         found = await door.get(example_model.PATH) or {}
-        conditions = {row["type"]: row for row in found.get("status", {}).get("conditions", [])}
+        conditions = {row["type"]: row for row in found.get("status", {}).get("conditions") or []}
         if conditions.get("Ready", {}).get("status") == "True" and _observed(found):
             progress.say(f"LocalModel {example_model.NAME} is Ready")
             return

@@ -82,7 +82,7 @@ async def _renew(door: KubeDoor, node: str) -> None:
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node.get("status", {}).get("conditions", [])
+    conditions = node.get("status", {}).get("conditions") or []
     return any(row["type"] == "Ready" and row["status"] == "True" for row in conditions)
 
 

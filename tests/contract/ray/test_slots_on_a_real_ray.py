@@ -109,7 +109,9 @@ def chat(application: ApplicationState) -> str:
 
 
 def question(*, stream: bool = False, tokens: int = 8) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": tokens, "stream": stream}
+    """Answered with exactly this many tokens: a small model would now and then say no more than a smile."""
+    messages = [{"role": "user", "content": "Say hello."}]
+    return {"messages": messages, "max_tokens": tokens, "stream": stream, "temperature": 0, "ignore_eos": True}
 
 
 async def answers(client: aiohttp.ClientSession, application: ApplicationState) -> bool:
