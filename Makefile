@@ -32,7 +32,7 @@ down: $(READY) ## end every process of that fleet; its data stays in .roadstead/
 status: $(READY) ## what runs, where, and why
 	@$(BIN)/roadstead status $(ARGS)
 
-logs: $(READY) ## the fleet's own processes; MODEL=name for one model's replicas
+logs: $(READY) ## the fleet's own processes; MODEL=name for one model's replicas and engines
 	@$(BIN)/roadstead logs $(MODEL) $(ARGS)
 
 # ── Proof ────────────────────────────────────────────────────────────────────────────────────────────────────────────

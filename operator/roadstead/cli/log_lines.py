@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,13 @@ def _print_new(path: Path, offset: int, *, labelled: bool, stream: TextIO) -> in
 
 
 def _model_logs(home: Home, model: str) -> list[Path]:
-    """Ray Serve names a replica's log by its application, which begins with `NAMESPACE.MODEL.`."""
-    wanted = model.replace("/", ".")
-    found = (home.runtime / "ray").glob("*/session_latest/logs/serve/replica_*.log")
-    return sorted(path for path in found if f"{wanted}." in path.name)
+    """What Ray Serve says of a model's replicas, then what their engines say; NAME means that of every namespace.
+
+    Both name their files by the slot, `NAMESPACE.MODEL.CONTENT.NODE`. Engines' logs stay when their slot is gone.
+    """
+    namespace, _, name = model.rpartition("/")
+    anywhere = re.escape(namespace) if namespace else "[^.]+"
+    of_model = re.compile(rf"(?:replica_)?{anywhere}\.{re.escape(name)}\.[0-9a-f]{{8}}\.")
+    replicas = (home.runtime / "ray").glob("*/session_latest/logs/serve/replica_*.log")
+    engines = home.data.glob("store-*/logs/*.log")
+    return [path for found in (replicas, engines) for path in sorted(found) if of_model.match(path.name)]

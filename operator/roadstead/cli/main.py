@@ -1,7 +1,7 @@
 """`roadstead`: a fleet on this machine, for a person at a shell.
 
 Everything about models is done with kubectl; these commands are about the processes below. What fails is said in three
-parts: a code, a sentence, what to do next.
+parts: a code, a sentence, what to do next. The words of `--help` are the docstrings of the commands.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ import typer
 from roadstead.embedded.failures import EmbeddedFleetError
 from roadstead.embedded.home import Home
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def roadstead() -> None:
-    """Serve local language models: a whole fleet on this machine."""
+    """Serve local language models with a whole fleet on this machine.
+
+    These commands are about the fleet and its processes.
+    Models are applied, looked at and deleted with kubectl: `. .roadstead/env` puts the right one on your PATH.
+
+    ROADSTEAD_HOME says where the fleet keeps its state; without it, that is .roadstead in the current folder.
+    """
 
 
 @app.command()
 def up(
     only: Annotated[list[str] | None, typer.Option(hidden=True, help="A process, with all it depends on.")] = None,
-    example: Annotated[bool, typer.Option(help="Serve SmolLM2 and ask it something at the end.")] = True,  # noqa: FBT002
+    example: Annotated[bool, typer.Option(help="Serve SmolLM2, a small model, and ask it something.")] = True,  # noqa: FBT002
 ) -> None:
-    """Start the fleet, or complete one that half runs; then one answer of a real model."""
+    """Start the fleet, or what is missing of it, and let a real model answer.
+
+    The first time this compiles a Kubernetes API server, which takes some minutes.
+    The fleet goes on running in the background; `roadstead down` ends it.
+    """
     from roadstead.embedded.progress import Progress  # noqa: PLC0415 - `--help` must not load the world
     from roadstead.embedded.up import bring_up  # noqa: PLC0415
 
@@ -54,7 +64,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """End every process of the fleet; its data stay."""
+    """End every process of the fleet; its data and models stay."""
     from roadstead.embedded.progress import Progress  # noqa: PLC0415
     from roadstead.embedded.up import take_down  # noqa: PLC0415
 
@@ -63,7 +73,10 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Each process: state, since when, restarts, what is wrong. Exit code 1 unless all are ready."""
+    """Show each process of the fleet: its state, since when, restarts, what is wrong.
+
+    The exit status is 1 unless all are ready.
+    """
     from roadstead.cli.status_table import print_status  # noqa: PLC0415
 
     raise typer.Exit(0 if print_status(Home.from_environment()) else 1)
@@ -71,11 +84,13 @@ def status() -> None:
 
 @app.command()
 def logs(
-    name: Annotated[str | None, typer.Argument(help="A process or a model; default: all processes.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,  # noqa: FBT002
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each log.")] = 20,
+    name: Annotated[
+        str | None, typer.Argument(help="A process, a model, or NAMESPACE/MODEL; without it, all processes.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on and show new lines as they come.")] = False,  # noqa: FBT002
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines of each log.")] = 20,
 ) -> None:
-    """The logs of the fleet's own processes, or of a model's replicas and engines."""
+    """Show the logs of the fleet's processes, or of one model's replicas and engines."""
     from roadstead.cli.log_lines import follow_logs, log_files, print_tails  # noqa: PLC0415
 
     home = Home.from_environment()
@@ -86,7 +101,7 @@ def logs(
             EmbeddedFleetError(
                 "NoSuchLog",
                 f"Nothing named {name or 'anything'} has a log here.",
-                remedy=f"There are logs of: {known}.",
+                remedy=f"Processes with a log: {known}. Models: `kubectl get lm -A`.",
             )
         )
     print_tails(files, lines=lines, stream=sys.stdout)

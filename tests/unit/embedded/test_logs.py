@@ -32,12 +32,18 @@ def test_without_a_name_all_processes_are_shown_and_the_audit_log_is_not(home: H
     assert output.getvalue() == "==> etcd.log <==\n2\n3\n==> operator.log <==\no\n"
 
 
-def test_a_models_logs_are_those_of_its_replicas(home: Home) -> None:
+def test_a_models_logs_are_those_of_its_replicas_and_then_of_its_engines(home: Home) -> None:
     serve = home.runtime / "ray/node-a/session_latest/logs/serve"
     serve.mkdir(parents=True)
     (serve / "replica_default.smollm2.3f9a1c20.node-a_slot_x.log").write_text("hello\n")
     (serve / "replica_default.smollm2-long.3f9a1c20.node-a_slot_x.log").write_text("other\n")
-    assert [path.read_text() for path in log_files(home, "smollm2")] == ["hello\n"]
+    (serve / "replica_default.tiny-smollm2.3f9a1c20.node-a_slot_x.log").write_text("other\n")
+    engines = home.data / "store-node-a/logs"
+    engines.mkdir(parents=True)
+    (engines / "default.smollm2.3f9a1c20.node-a.0.log").write_text("loaded\n")
+    (engines / "team-a.smollm2.77aa1c20.node-a.0.log").write_text("of a team\n")
+    assert [path.read_text() for path in log_files(home, "smollm2")] == ["hello\n", "loaded\n", "of a team\n"]
+    assert [path.read_text() for path in log_files(home, "team-a/smollm2")] == ["of a team\n"]
     assert [path.read_text() for path in log_files(home, "default/smollm2-long")] == ["other\n"]
 
 
