@@ -50,7 +50,7 @@ test-unit: $(READY) ## the tests that take milliseconds each
 # One part alone: `make bench BENCH=tests.bench.memory` (or .gateway)
 BENCH ?= tests.bench
 .PHONY: bench
-bench: $(READY) ## what it costs, as ratios: memory, gateway, planning (6 minutes)
+bench: $(READY) ## what it costs, as ratios: memory, gateway, planning (4 minutes)
 	@$(BIN)/python -m $(BENCH) $(ARGS)
 
 .PHONY: check check-format check-lint check-types check-imports check-layout check-links check-schema

@@ -1,9 +1,13 @@
-"""``make bench``: everything that has an aim, measured in one run, as ratios in one table. It judges nothing."""
+"""``make bench``: everything that has an aim, measured in one run, as ratios in one table.
+
+It judges nothing: a part that could not be measured says so in its line, and the others are measured all the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from roadstead.embedded.fleet import Fleet
 from tests.bench import memory
@@ -19,19 +23,32 @@ _ROUNDS = 3
 def main() -> None:
     """Progress while it runs, the table at the end."""
     started = time.monotonic()
-    figures = [*memory.figures(memory.measure_memory())]
+    figures = part("memory", lambda: memory.figures(memory.measure_memory()))
     say("gateway CPU: a gateway and a bare proxy before a fake engine")
-    figures += _gateway(measure_gateway_cpu(rounds=_ROUNDS))
-    with bench_fleet() as fleet:
-        figures += asyncio.run(_in_a_fleet(fleet))
+    figures += part("gateway CPU", lambda: _gateway(measure_gateway_cpu(rounds=_ROUNDS)))
+    figures += part("a fleet", _in_a_fleet)
     show(figures)
     say(f"\n{time.monotonic() - started:.0f} s in all")
 
 
-async def _in_a_fleet(fleet: Fleet) -> list[Figure]:
-    planning = await measure_planning(fleet)
-    serving = await measure_serving(fleet)
-    return [figure for each in serving for figure in each.figures()] + list(planning.figures())
+def part(name: str, measure: Callable[[], tuple[Figure, ...]]) -> tuple[Figure, ...]:
+    """The figures of one part, or a line that says why there are none."""
+    try:
+        return measure()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it belongs into the table
+        say(f"{name}: {error!r}")
+        return (Figure(name, "not measured", "", str(error).partition("\n")[0] or repr(error)),)
+
+
+def _in_a_fleet() -> tuple[Figure, ...]:
+    with bench_fleet() as fleet:
+        planning = part("apply → planned", lambda: asyncio.run(measure_planning(fleet)).figures())
+        serving = part("serving", lambda: _serving(fleet))
+    return (*serving, *planning)
+
+
+def _serving(fleet: Fleet) -> tuple[Figure, ...]:
+    return tuple(figure for each in asyncio.run(measure_serving(fleet)) for figure in each.figures())
 
 
 def _gateway(cost: GatewayCost) -> tuple[Figure, Figure]:

@@ -4,8 +4,8 @@ Each configuration starts the engine exactly as a replica does, answers a prompt
 longer than a micro-batch (the compute buffer is touched by use, not at load), and is measured as the node agent does
 it. Predicted is what the planner computes from the header that our own reader found, and from this machine's CPU flags.
 
-Every quantization, context and number of sequences meets each other in half of the 24 combinations, enough for two
-minutes; ``--all`` takes all of them and long prompts on every sequence, which hold up to 5 MiB more. Run it alone:
+Every quantization, context and number of sequences meets each other in half of the 24 combinations, enough for a
+minute; ``--all`` takes all of them and long prompts on every sequence, which hold up to 5 MiB more. Run it alone:
 
     python -m tests.bench.memory [--all]
 """
@@ -31,6 +31,7 @@ from roadstead_worker.agent.process_memory import engine_memory, start_time
 from roadstead_worker.engines.base import EngineSpec
 from roadstead_worker.engines.catalogue import engine_named
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
+from tests.bench.asking import asking
 from tests.bench.figures import Figure, say
 from tools.requantize import requantize
 
@@ -138,11 +139,15 @@ async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[i
         lease_descriptor=descriptor,
     )
     try:
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {_KEY}"}) as session:
+        async with asking(headers={"Authorization": f"Bearer {_KEY}"}) as session:
             engine = await EngineProcess.start(run, session)
             try:
+                # No connection is used twice, so one that is cut means that the engine failed.
                 await asyncio.gather(*(_ask(session, engine.address, tokens) for tokens in prompts))
                 return engine_memory(replica=os.getpid(), replica_started=start_time(os.getpid()), lease=lease)
+            except aiohttp.ClientError as error:
+                state = "lives" if engine.alive else "has ended"
+                raise RuntimeError(f"{error!r}; the engine {state}; its last lines:\n{engine.last_lines}") from error
             finally:
                 await engine.stop()
     finally:

@@ -16,6 +16,7 @@ import aiohttp
 
 from roadstead.embedded.fleet import Fleet
 from roadstead.embedded.kube_door import KubeDoor, open_door
+from tests.bench.asking import asking
 from tests.bench.figures import Figure, say
 from tests.bench.fleet import Door, engine_door, local_model, path_of
 from tests.fixtures.patience import found
@@ -68,7 +69,7 @@ async def measure_serving(fleet: Fleet) -> tuple[Serving, ...]:
         await kube.apply(path_of(_MODEL), local_model(_MODEL, context_tokens=1024, concurrency=max(STREAMS)))
         await _until_ready(kube)
         gateway, bare = Door(fleet.gateway_url, fleet.api_key), engine_door(fleet.home, _MODEL)
-        async with _client() as session:
+        async with asking() as session:
             measured = tuple([await _pairs(session, gateway, bare, streams=streams) for streams in STREAMS])
         await kube.delete(path_of(_MODEL))
     return measured
@@ -134,9 +135,3 @@ async def _stream(session: aiohttp.ClientSession, door: Door, *, tokens: int) ->
 def _medians(pairs: list[tuple[float, float]], unit: str) -> str:
     ours, bare = zip(*pairs, strict=True)
     return f"{statistics.median(ours):.1f} and {statistics.median(bare):.1f} {unit}"
-
-
-def _client() -> aiohttp.ClientSession:
-    """A connection for each request: engines close idle ones just when they are used again."""
-    connector = aiohttp.TCPConnector(force_close=True)
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
