@@ -127,9 +127,12 @@ def log_tail(path: Path, lines: int = 20) -> str:
 
 
 @contextmanager
-def control_plane(home: Path) -> Iterator[Path]:
-    """A real etcd and API server for as long as the block lasts; gives the kubeconfig. For tests: nothing is synced."""
-    with _bound(Home.of(home), "kube-apiserver") as running:
+def control_plane(home: Path, *, controllers: bool = False) -> Iterator[Path]:
+    """A real etcd and API server for as long as the block lasts; gives the kubeconfig. For tests: nothing is synced.
+
+    With `controllers` also the controller-manager: it collects garbage and writes to the API server as administrator.
+    """
+    with _bound(Home.of(home), "kube-controller-manager" if controllers else "kube-apiserver") as running:
         yield running.kubeconfig
 
 

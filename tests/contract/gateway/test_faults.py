@@ -27,21 +27,7 @@ from tests.fixtures.fake_route_api import slot
 from tests.fixtures.gateway import Client, running_gateway
 from tests.fixtures.patience import until
 
-# One gateway for all of them: it takes uvicorn 0.4 s to end, and its counters go with its routes.
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
-    async with running_gateway(tmp_path_factory.mktemp("gateway")) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def gateway(shared: Client) -> AsyncIterator[Client]:
-    yield shared
-    await until(lambda: not any(slot.in_flight for slot in shared.gateway.tallies().slots), "all requests ended")
-    shared.forget()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
