@@ -30,7 +30,7 @@ from roadstead.planner.ladder import RETRY, resolve_ladder
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.placement import Deal, deal_replicas
-from roadstead.planner.releases import choose_release
+from roadstead.planner.releases import choose_release, stamped_release
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, same_route
@@ -167,14 +167,13 @@ def _leave_as_it_is(draft: _Draft, model: Model) -> None:
     """A spec that cannot be read changes nothing: what runs goes on by its last route."""
     observed = tuple(slot for slot in slots_of(model.key, draft.snapshot) if slot.configured)
     releases = draft.snapshot.releases.get(model.uid, ())
-    stamped = max((slot.release for slot in observed), default=None)
     draft.reports.append(
         report(
             Findings(
                 model=model,
                 seats=draft.seats,
                 granted=draft.granted,
-                release=next((release for release in releases if release.number == stamped), None),
+                release=stamped_release(releases, observed),
                 observed=observed,
                 route=draft.snapshot.routes.get(model.key),
             )

@@ -79,10 +79,15 @@ def selected_builds(spec: ModelSpec, pools: tuple[Pool, ...]) -> tuple[EngineBui
     return tuple(sorted(builds, key=lambda build: (build.engine, build.image)))
 
 
-def _serving(releases: tuple[Release, ...], observed: tuple[ObservedSlot, ...]) -> Release | None:
-    """The release that slots were last placed for, else the newest; a ControllerRevision does not say which is used."""
+def stamped_release(releases: tuple[Release, ...], observed: tuple[ObservedSlot, ...]) -> Release | None:
+    """The release that slots were last placed for; a ControllerRevision does not say which is used."""
     stamped = max((slot.release for slot in observed), default=None)
-    return next((release for release in releases if release.number == stamped), releases[-1] if releases else None)
+    return next((release for release in releases if release.number == stamped), None)
+
+
+def _serving(releases: tuple[Release, ...], observed: tuple[ObservedSlot, ...]) -> Release | None:
+    """What slots were last placed for, else the newest."""
+    return stamped_release(releases, observed) or (releases[-1] if releases else None)
 
 
 def _before(release: Release | None, releases: tuple[Release, ...]) -> int | None:
