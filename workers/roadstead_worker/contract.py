@@ -23,6 +23,7 @@ Head agent (bearer ``door.token``):
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -222,6 +223,14 @@ class ApplicationState(Wire):
     """The application's config as it was last put; empty while Ray is deleting it."""
 
 
+class WorkerState(Wire):
+    """One living raylet: on which node, from which image."""
+
+    node: str
+    image: str = ""
+    """Value of the label ``roadstead.dev/image`` (``image_label``); empty where workers are no Pods."""
+
+
 class CellState(Wire):
     """Everything a head agent knows about its Ray cluster."""
 
@@ -234,6 +243,8 @@ class CellState(Wire):
     """Whether Ray's dashboard answered within the last seconds; when not, the rest is the last good answer."""
     nodes: tuple[str, ...] = ()
     """Values of the label ``roadstead.dev/node`` of living raylets."""
+    workers: tuple[WorkerState, ...] = ()
+    """Living raylets that have that label, one per node and image, sorted."""
     applications: tuple[ApplicationState, ...] = ()
 
 
@@ -254,6 +265,14 @@ class ConfigAccepted(Wire):
 SLOT_IMPORT_PATH: Final = "roadstead_worker.replica.application:build"
 SLOT_DEPLOYMENT: Final = "Slot"
 NODE_LABEL: Final = "roadstead.dev/node"
+IMAGE_LABEL: Final = "roadstead.dev/image"
+_IMAGE_LABEL_DIGITS: Final = 12
+
+
+def image_label(image: str) -> str:
+    """What a worker from this image carries as ``IMAGE_LABEL``: twelve hex digits of its digest; empty without one."""
+    _, _, digest = image.rpartition("@")
+    return digest.removeprefix("sha256:")[:_IMAGE_LABEL_DIGITS] if re.fullmatch(DIGEST_PATTERN, digest) else ""
 
 
 class SlotArgs(Wire):

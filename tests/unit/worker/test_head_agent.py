@@ -18,7 +18,7 @@ from aiohttp import web
 from roadstead_worker.agent import head
 from roadstead_worker.agent.head import HeadSettings, serving
 from roadstead_worker.agent.serve_config import base_digest
-from roadstead_worker.contract import SLOT_IMPORT_PATH, ConfigAccepted, Problem
+from roadstead_worker.contract import SLOT_IMPORT_PATH, ConfigAccepted, Problem, WorkerState
 from tests.fixtures.head_door import HeadDoor
 
 ALPHA: dict[str, Any] = {
@@ -65,6 +65,7 @@ class Dashboard:
 
     async def nodes(self, _request: web.Request) -> web.Response:
         nodes = [
+            {"state": "ALIVE", "labels": {"roadstead.dev/node": "node-a", "roadstead.dev/image": "0123456789ab"}},
             {"state": "ALIVE", "labels": {"roadstead.dev/node": "node-a"}},
             {"state": "DEAD", "labels": {"roadstead.dev/node": "node-b"}},
             {"state": "ALIVE", "labels": {}},
@@ -117,6 +118,13 @@ async def test_a_write_replaces_the_whole_configuration_with_the_fixed_options(t
         ]
         state = await door.state()
         assert (state.base, state.nodes, state.epoch) == (base_digest([ALPHA]), ("node-a",), 7)
+
+
+async def test_living_workers_are_told_by_node_and_image(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, door):
+        state = await door.state()
+    assert state.workers == (WorkerState(node="node-a"), WorkerState(node="node-a", image="0123456789ab"))
+    assert state.nodes == ("node-a",)
 
 
 async def test_a_change_behind_our_back_since_the_last_look_refuses_the_write(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from roadstead_worker.agent.epoch import EpochFile
 from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.ray_rest import RayAway, RayDashboard, RayRefused, RayServe
 from roadstead_worker.agent.serve_config import ConfigInvalid, base_digest, checked_applications
-from roadstead_worker.contract import CellState, ConfigAccepted, ConfigRequest
+from roadstead_worker.contract import CellState, ConfigAccepted, ConfigRequest, WorkerState
 
 BUSY_SECONDS: Final = 0.5
 """Between looks while something is under way: a replica that becomes ready is told within a second."""
@@ -39,7 +39,7 @@ SLOW_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 2.0
 IMPATIENT_SECONDS: Final = 60.0
 RECENT_SECONDS: Final = 5.0
-NODES_SECONDS: Final = 5.0
+WORKERS_SECONDS: Final = 5.0
 UNREACHABLE_SECONDS: Final = 6.0
 """Ray's dashboard counts as unreachable when its last answer is older and a later question failed."""
 BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
@@ -97,8 +97,8 @@ class HeadAgent:
         self._turn = asyncio.Lock()
         self._poked = asyncio.Event()
         self._serve = RayServe()
-        self._nodes: tuple[str, ...] = ()
-        self._nodes_at = -NODES_SECONDS
+        self._workers: tuple[WorkerState, ...] = ()
+        self._workers_at = -WORKERS_SECONDS
         self._answered_at: float | None = None
         self._reachable = False
         self._changed_at = time.monotonic()
@@ -110,7 +110,7 @@ class HeadAgent:
             try:
                 async with self._turn:
                     self._serve = await self._ray.serve()
-                    await self._look_at_nodes()
+                    await self._look_at_workers()
                 self._answered_at = time.monotonic()
                 if not self._reachable:
                     log.info("ray answers", cell=self._settings.cell)
@@ -163,11 +163,11 @@ class HeadAgent:
         http_options = {"host": settings.replica_host or "0.0.0.0", "port": settings.serve_port}  # noqa: S104 - secret-guarded
         await self._ray.put({"proxy_location": "HeadOnly", "http_options": http_options, "applications": applications})
 
-    async def _look_at_nodes(self) -> None:
-        due = NODES_SECONDS if self._nodes else BUSY_SECONDS
-        if time.monotonic() - self._nodes_at >= due:
-            self._nodes = await self._ray.living_nodes()
-            self._nodes_at = time.monotonic()
+    async def _look_at_workers(self) -> None:
+        due = WORKERS_SECONDS if self._workers else BUSY_SECONDS
+        if time.monotonic() - self._workers_at >= due:
+            self._workers = await self._ray.living_workers()
+            self._workers_at = time.monotonic()
 
     def _miss(self, error: Exception) -> None:
         age = None if self._answered_at is None else time.monotonic() - self._answered_at
@@ -182,7 +182,8 @@ class HeadAgent:
             cell=self._settings.cell,
             base=base_of(self._serve),
             reachable=self._reachable,
-            nodes=self._nodes,
+            nodes=tuple(dict.fromkeys(worker.node for worker in self._workers)),
+            workers=self._workers,
             applications=application_states(self._serve, replica_host=self._settings.replica_host),
         )
         if self.published.publish(state):

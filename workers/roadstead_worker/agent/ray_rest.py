@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roadstead_worker.contract import NODE_LABEL
+from roadstead_worker.contract import IMAGE_LABEL, NODE_LABEL, WorkerState
 
 _READ_SECONDS: Final = 20.0
 _WRITE_SECONDS: Final = 60.0
@@ -117,15 +117,16 @@ class RayDashboard:
         """Replace the whole configuration. Raises ``RayRefused`` if it is invalid."""
         await self._request("PUT", "/api/serve/applications/", seconds=_WRITE_SECONDS, body=config)
 
-    async def living_nodes(self) -> tuple[str, ...]:
-        """Values of our node label of all raylets that live, sorted."""
+    async def living_workers(self) -> tuple[WorkerState, ...]:
+        """Node and image of all raylets that live and carry our node label, sorted, each pair once."""
         body = await self._request("GET", "/api/v0/nodes?detail=1&limit=10000", seconds=_READ_SECONDS)
         try:
             nodes: Sequence[_RayNode] = _RayNodeAnswer.model_validate_json(body).data.result.result
         except ValidationError as error:
             raise RayAway(f"Ray's list of nodes is not understood: {error}") from error
         labels = (node.labels or {} for node in nodes if node.state == "ALIVE")
-        return tuple(sorted({label[NODE_LABEL] for label in labels if NODE_LABEL in label}))
+        found = {(label[NODE_LABEL], label.get(IMAGE_LABEL, "")) for label in labels if NODE_LABEL in label}
+        return tuple(WorkerState(node=node, image=image) for node, image in sorted(found))
 
     async def _request(self, method: str, path: str, *, seconds: float, body: dict[str, Any] | None = None) -> bytes:
         headers = {"Authorization": f"Bearer {self._bearer()}"} if self._token is not None else {}
