@@ -46,7 +46,7 @@ def fetch_failure(output: str, *, what: str) -> EmbeddedFleetError:
         return EmbeddedFleetError(
             "NoNetwork",
             f"The network did not give {what}.",
-            remedy="Check the connection, proxy and package index, and run `roadstead up` again; what was done is "
+            remedy="Check the connection, proxy and package index, and run it again; what was done is "
             "kept. Or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, kube-controller-manager "
             "and kubectl 1.36.",
             log_tail=tail,
@@ -54,6 +54,6 @@ def fetch_failure(output: str, *, what: str) -> EmbeddedFleetError:
     return EmbeddedFleetError(
         "BuildFailed",
         f"Getting {what} failed.",
-        remedy="The last lines below say why; run `roadstead up` again once that is mended.",
+        remedy="The last lines below say why; run it again once that is mended.",
         log_tail=tail,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roadstead.embedded.binaries import Binaries, find_binaries, module_digest
+from roadstead.embedded.binaries import CONTROL_PLANE, Binaries, find_binaries
 from roadstead.embedded.go_failures import fetch_failure
 from roadstead.embedded.go_toolchain import GO_MODULE, required_go
 from roadstead.embedded.progress import Progress
@@ -58,8 +58,8 @@ def test_given_programs_that_do_not_fit_are_left_with_a_word(
 def test_the_cache_is_keyed_by_the_pinned_module(tmp_path: Path) -> None:
     put(tmp_path / "cache" / "kubernetes-0123456789ab")
     assert found() is None
-    put(tmp_path / "cache" / f"kubernetes-{module_digest()}")
-    assert found() == Binaries(tmp_path / "cache" / f"kubernetes-{module_digest()}")
+    put(tmp_path / "cache" / f"kubernetes-{CONTROL_PLANE.digest}")
+    assert found() == Binaries(tmp_path / "cache" / f"kubernetes-{CONTROL_PLANE.digest}")
 
 
 @pytest.mark.parametrize(
