@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from roadstead.domain.model import Model, ModelKey
-from roadstead.domain.plan import ModelReport, World
+from roadstead.domain.plan import ModelReport, PoolReport, World
 from roadstead.domain.release import Artifact, Content, Release
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import (
     AgentFacts,
     Cell,
+    EngineBuild,
     GatewayFacts,
     LedgerFacts,
     Node,
@@ -26,6 +27,7 @@ from roadstead.domain.snapshot import (
     ResolutionKey,
     Route,
 )
+from roadstead.domain.workload import ClaimWish, NodePod, PodWish, Workloads
 
 
 class DoorError(Exception):
@@ -63,6 +65,22 @@ class Cluster(Protocol):
 
     def routes(self) -> Mapping[ModelKey, Route]: ...
 
+    @property
+    def workloads(self) -> Workloads | None:
+        """What the chart says about agents' and workers' Pods; None where they are not Pods."""
+
+    def pods(self) -> tuple[NodePod, ...]:
+        """Agents' and workers' Pods, also those that are being deleted."""
+
+    def claims(self) -> frozenset[str]:
+        """Names of the nodes' claims."""
+
+    def budgets(self) -> frozenset[str]:
+        """Names of the PodDisruptionBudgets of agents and workers."""
+
+    def adoptions(self) -> Mapping[str, tuple[EngineBuild, ...]]:
+        """By pool; a record of an earlier pool of the same name is none."""
+
     async def set_finalizer(self, model: Model) -> None: ...
 
     async def clear_finalizer(self, model: Model) -> None: ...
@@ -76,6 +94,26 @@ class Cluster(Protocol):
 
     async def publish_status(self, report: ModelReport) -> None:
         """Server-side apply of ``status``, skipped when nothing but time would change."""
+
+    async def publish_pool(self, report: PoolReport) -> None:
+        """The same of a WorkerPool; where the operator may not write it, that is no error."""
+
+    async def record_adoption(self, pool: str, engines: tuple[EngineBuild, ...]) -> None: ...
+
+    async def keep_claim(self, claim: ClaimWish) -> None:
+        """Create the claim; one that exists is success, whatever it looks like."""
+
+    async def run_pod(self, pod: PodWish) -> None:
+        """Create the Pod; one of that name is success."""
+
+    async def remove_pod(self, name: str, *, uid: str, grace_seconds: int | None) -> None:
+        """Delete the Pod if it still is this one; one that is gone, or another, is success."""
+
+    async def protect_pod(self, name: str) -> None:
+        """Create the PodDisruptionBudget for the Pod of that name, ``minAvailable: 1``; one that exists is success."""
+
+    async def unprotect_pod(self, name: str) -> None:
+        """Delete the PodDisruptionBudget; one that is gone is success."""
 
 
 class Agents(Protocol):

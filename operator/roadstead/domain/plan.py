@@ -13,7 +13,8 @@ from roadstead.domain.model import ConditionStatus, Model, ModelKey
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Artifact, Content, Release
 from roadstead.domain.slot import Slot
-from roadstead.domain.snapshot import ResolutionKey, Route
+from roadstead.domain.snapshot import EngineBuild, Pool, ResolutionKey, Route
+from roadstead.domain.workload import ClaimWish, PodWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,31 @@ class ModelReport:
     conditions: tuple[ConditionReport, ...] = ()
     status: str = ""
     """One word for the STATUS column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """One row of a WorkerPool's ``status.engines``."""
+
+    engine: str
+    adopted: str
+    """The image whose workers serve; empty before the first was adopted."""
+    offered: str
+    """The image in ``spec.engines``; empty if the spec no longer names the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReport:
+    """What ``status`` says about a pool."""
+
+    pool: Pool
+    nodes: int
+    workers: int
+    """Worker Pods that should be there."""
+    ready: int
+    """Of these, the ones that are Ready and whose raylet lives."""
+    engines: tuple[EngineReport, ...] = ()
+    conditions: tuple[ConditionReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +204,52 @@ class WithdrawRoute:
     route: Route
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordAdoption:
+    """Keep which engine builds of a pool are adopted."""
+
+    pool: str
+    engines: tuple[EngineBuild, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepClaim:
+    """Have a claim for a node's weights. It is never changed and never removed."""
+
+    claim: ClaimWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPod:
+    """Have this Pod. One that has the name is left as it is."""
+
+    pod: PodWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePod:
+    """Delete this very Pod, and no later one of its name."""
+
+    name: str
+    uid: str
+    grace_seconds: int | None = None
+    """None: the Pod's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectPod:
+    """Have a PodDisruptionBudget that keeps evictions off the Pod of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnprotectPod:
+    """Delete the PodDisruptionBudget of this name."""
+
+    name: str
+
+
 Action = (
     SetFinalizer
     | ClearFinalizer
@@ -188,14 +260,21 @@ Action = (
     | ConfigureCell
     | PublishRoute
     | WithdrawRoute
+    | RecordAdoption
+    | KeepClaim
+    | RunPod
+    | RemovePod
+    | ProtectPod
+    | UnprotectPod
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlan:
-    """The actions of this turn, in the order in which they are carried out, and what to tell about each model."""
+    """The actions of this turn, in the order in which they are carried out, and what to tell of models and pools."""
 
     actions: tuple[Action, ...] = ()
     reports: tuple[ModelReport, ...] = ()
+    pools: tuple[PoolReport, ...] = ()
     wake_after_seconds: float | None = None
     """When the plan should be looked at again although nothing happened (a retry that is due)."""

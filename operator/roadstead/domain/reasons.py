@@ -36,7 +36,12 @@ class Reason(StrEnum):
     # placement
     NODE_NOT_READY = "NodeNotReady"
     NODE_NOT_SELECTED = "NodeNotSelected"
+    NODE_CORDONED = "NodeCordoned"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
+
+    # worker images
+    IMAGE_OFFERED = "ImageOffered"
+    IMAGE_ADOPTED = "ImageAdopted"
 
     # lifecycle
     INVALID_SPEC = "InvalidSpec"

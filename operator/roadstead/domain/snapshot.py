@@ -8,15 +8,18 @@ Known; otherwise only additive starts and weight shifts happen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.model import Condition, Model, ModelKey
 from roadstead.domain.release import Artifact, Release
+from roadstead.domain.workload import NodePod, WorkerTemplate, Workloads
 
 T = TypeVar("T")
+_SHA256 = "sha256:"
+_LABEL_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,24 @@ class EngineBuild:
 
     engine: str
     image: str
-    """An image digest, or embedded the wheel's name and version."""
+    """``repository@sha256:…``, or embedded the wheel's name and version."""
+
+    @property
+    def identity(self) -> str:
+        """What names a content: the digest without the repository, so that a mirror makes no release."""
+        return image_identity(self.image)
+
+
+def image_identity(image: str) -> str:
+    """``sha256:…`` of an image by digest, in whatever repository it lies; anything else is itself."""
+    _, at, digest = image.rpartition("@")
+    return digest if at and digest.startswith(_SHA256) else image
+
+
+def image_label(image: str) -> str:
+    """Twelve hex digits, the label of the workers that run an image; empty if it is none (embedded)."""
+    identity = image_identity(image)
+    return identity.removeprefix(_SHA256)[:_LABEL_DIGITS] if identity.startswith(_SHA256) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +85,15 @@ class Pool:
     name: str
     node_selector: tuple[tuple[str, str], ...]
     engines: tuple[EngineBuild, ...]
+    """What is offered. Where workers are Pods, contents are made from what was adopted of it."""
+    workers: WorkerTemplate | None = None
+    """None: its workers are not Pods."""
+    adopt: str = ""
+    """The annotation ``roadstead.dev/adopt``: digest of the image that a person has accepted."""
+    uid: str = ""
+    generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    """What its status says now; kept so that transition times move only when a status flips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +187,8 @@ class ObservedSlot:
     """Of running replicas only."""
     live_replicas: int
     """Replica processes that Ray still knows, whatever their state."""
+    engine_image: str = ""
+    """Identity of its engine's build; empty where that is not known any more."""
     configured: bool = True
     """False while Ray still tears down a slot that is no longer in the configuration."""
 
@@ -165,6 +196,14 @@ class ObservedSlot:
     def ready(self) -> int:
         """Running replicas."""
         return len(self.addresses)
+
+
+class Raylet(NamedTuple):
+    """A living worker in a Ray cluster."""
+
+    node: str
+    image: str
+    """:func:`image_label` of the image it runs; empty where workers are not Pods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +216,8 @@ class CellFacts:
     nodes: frozenset[str]
     """Nodes with a living raylet."""
     slots: tuple[ObservedSlot, ...]
+    raylets: frozenset[Raylet] = frozenset()
+    """The same raylets with the image each of them runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +226,7 @@ class Cell:
 
     name: str
     nodes: frozenset[str]
+    """As its directory says. Nodes of pools whose workers join the cell, and of its slots, belong to it as well."""
     facts: Part[CellFacts]
 
 
@@ -282,3 +324,13 @@ class FleetSnapshot:
     gateways: Mapping[str, Part[GatewayFacts]]
     ledger: Part[LedgerFacts]
     resolutions: Mapping[ResolutionKey, Resolution]
+    workloads: Workloads | None = None
+    """None: agents and workers are not Pods, and nothing is planned about Pods."""
+    pods: tuple[NodePod, ...] = ()
+    """Agents and workers."""
+    claims: frozenset[str] = frozenset()
+    """Names of the nodes' claims."""
+    budgets: frozenset[str] = frozenset()
+    """Names of the PodDisruptionBudgets of agents and workers: each that of its Pod."""
+    adoptions: Mapping[str, tuple[EngineBuild, ...]] = field(default_factory=dict)
+    """By pool: the engine builds that were adopted. Missing: nothing was yet."""
