@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.localmodel import LocalModelSpec
-from roadstead.adapters.kube.resources import ModelRouteSpec, WorkerPoolSpec
+from roadstead.adapters.kube.resources import ModelRouteSpec
 from roadstead.adapters.kube.store import Unreadable
+from roadstead.adapters.kube.workerpool import WorkerPoolSpec
 from roadstead.domain.model import (
     Condition,
     ConditionStatus,

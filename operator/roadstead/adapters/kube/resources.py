@@ -7,48 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from roadstead.adapters.kube.constraints import EngineName, LabelValue, OneLine, Strict
+from roadstead.adapters.kube.constraints import Strict
 from roadstead.adapters.kube.localmodel import LocalModel
+from roadstead.adapters.kube.workerpool import WorkerPool
 from roadstead.domain.model import Task
 
 GROUP = "roadstead.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
-
-
-class PoolEngine(Strict):
-    """An engine as one exact build of it."""
-
-    engine: EngineName
-    """The engine's name, for instance LlamaCpp."""
-    image: OneLine
-    """The build: an image by digest, or name and version of a wheel where nodes run from wheels. It is part of what
-    names a content, so another build makes new slots."""
-
-
-class WorkerPoolSpec(Strict):
-    """Which machines, and what runs there."""
-
-    node_selector: Annotated[
-        dict[str, Annotated[LabelValue, Field(description="Value of that label.")]], Field(max_length=16)
-    ] = Field(default_factory=dict)
-    """Labels of the nodes that belong to the pool; none means every node."""
-    engines: Annotated[
-        tuple[PoolEngine, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["engine"]},
-        ),
-    ]
-    """The engines that these nodes have, each as one exact build."""
-
-
-class WorkerPool(Strict):
-    """Machines that serve alike. Written by the platform team (the chart does it), read by the operator."""
-
-    spec: WorkerPoolSpec
-    """Which machines, and what runs there."""
 
 
 class RouteSlot(Strict):
@@ -151,7 +117,20 @@ LOCAL_MODEL = Kind(
     ),
     scalable=True,
 )
-WORKER_POOL = Kind(name="WorkerPool", plural="workerpools", namespaced=False, model=WorkerPool, categories=("ai",))
+WORKER_POOL = Kind(
+    name="WorkerPool",
+    plural="workerpools",
+    namespaced=False,
+    model=WorkerPool,
+    short_names=("wp",),
+    categories=("ai",),
+    columns=(
+        Column(name="Nodes", path=".status.nodes", description="Nodes that belong to the pool.", type="integer"),
+        Column(name="Ready", path=".status.printed.ready", description="Ready worker Pods of those wanted."),
+        Column(name="Offered", path=".status.printed.offered", description="Engines with an image to be adopted."),
+        AGE,
+    ),
+)
 MODEL_ROUTE = Kind(
     name="ModelRoute",
     plural="modelroutes",
