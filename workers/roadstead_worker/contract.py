@@ -12,6 +12,10 @@ Node agent (bearer ``door.token``):
     POST   /resolve      ResolveRequest  -> 200 Resolution | 202 Progress | 4xx/5xx Problem
     PUT    /weights/{digest} FetchRequest -> 202 WeightState | 4xx Problem      (mutating)
     DELETE /weights/{digest}             -> 204; cancels a fetch, removes a blob; 409 Problem while a lease uses it
+    GET    /logs                         -> EngineLogFiles, also of slots that are gone
+    GET    /logs/{slot}?index=0&lines=100&follow=false
+                                         -> text: the last lines of that engine, then with follow what comes, for ever;
+                                            404 LogNotFound (not with follow), 429 TooManyStreams
 Node agent, unix socket ``$ROADSTEAD_STORE/agent.sock`` (peer uid checked; for replicas on that node):
     POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM)
     POST   /measurements Measurement     -> 204
@@ -36,6 +40,8 @@ REPLICA_HEADER: Final = "X-Roadstead-Replica"
 """Carries the shared secret of ``replica.token`` that a replica demands of every caller."""
 LONG_POLL_SECONDS: Final = 20.0
 MEMORY_STEP_BYTES: Final = 32 * 1024 * 1024
+LOG_LINES_LIMIT: Final = 10_000
+"""The most that ``lines`` may ask for."""
 DIGEST_PATTERN: Final = r"^sha256:[0-9a-f]{64}$"
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
@@ -141,6 +147,22 @@ class NodeState(Wire):
     weights: tuple[WeightState, ...] = ()
     leases: tuple[LeaseState, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+
+
+class EngineLogFile(Wire):
+    """What one engine said, with its rotated part."""
+
+    slot: str
+    index: int
+    bytes: int
+    modified: float
+    """Unix seconds of the last line."""
+
+
+class EngineLogFiles(Wire):
+    """Every log that is still in the node's store."""
+
+    files: tuple[EngineLogFile, ...]
 
 
 class ResolveRequest(Wire):

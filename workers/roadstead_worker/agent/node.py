@@ -28,6 +28,7 @@ from roadstead_weights.sources_http import HttpLimits, HttpReader
 from roadstead_weights.store import WeightStore
 from roadstead_worker.agent.budget import Budget, BudgetFile
 from roadstead_worker.agent.door import BearerFile
+from roadstead_worker.agent.engine_logs import EngineLogs
 from roadstead_worker.agent.epoch import EpochFile
 from roadstead_worker.agent.hardware import available_memory, installed_engines, read_hardware
 from roadstead_worker.agent.leases import LeaseBook
@@ -135,7 +136,12 @@ async def _start(
     await telling.tell()
     task = asyncio.create_task(telling.run(), name="telling")
     stack.push_async_callback(_end, task)
-    doors = NodeDoors(parts=parts, resolver=resolver, published=published, poke=telling.poke)
+    logs = EngineLogs(
+        store=settings.store,
+        held=lambda: frozenset((lease.slot, lease.index) for lease in parts.leases.states()),
+    )
+    stack.push_async_callback(_end, asyncio.create_task(logs.prune_for_ever(), name="prune engine logs"))
+    doors = NodeDoors(parts=parts, resolver=resolver, published=published, logs=logs, poke=telling.poke)
     await _open_socket(doors, socket_path, stack)
     address = await _open_port(doors, settings, stack)
     log.info("node agent runs", node=settings.node, address=address, store=str(settings.store))

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from roadstead_weights.digests import Digest, parse_digest
 from roadstead_weights.errors import WeightsCode, WeightsError
 from roadstead_worker.agent.door import BearerFile, DoorProblem, door_application, read_body, wire_response
+from roadstead_worker.agent.engine_logs import EngineLogs
 from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.node_state import NodeParts
 from roadstead_worker.agent.resolver import Resolver
@@ -50,6 +51,7 @@ class NodeDoors:
     parts: NodeParts
     resolver: Resolver
     published: PublishedState[NodeState]
+    logs: EngineLogs
     poke: Callable[[], None]
 
     def operator_application(self, token: BearerFile) -> web.Application:
@@ -58,7 +60,10 @@ class NodeDoors:
         application.router.add_post("/resolve", self._resolve)
         application.router.add_put("/weights/{digest}", self._put_weights)
         application.router.add_delete("/weights/{digest}", self._delete_weights)
+        application.router.add_get("/logs", self.logs.list_logs)
+        application.router.add_get("/logs/{slot}", self.logs.read_log)
         application.on_shutdown.append(self._answer_waiters)
+        application.on_shutdown.append(self.logs.close)
         return application
 
     def replica_application(self) -> web.Application:
