@@ -77,7 +77,7 @@ check-links: $(READY)
 	@$(BIN)/python tools/dead_links.py
 
 check-schema: $(READY)
-	@$(BIN)/python -m roadstead.adapters.kube.schema --check
+	@$(BIN)/python -m roadstead.adapters.kube.schema check
 
 # ── Care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -86,8 +86,8 @@ format: $(READY) ## let ruff write the format and mend what it safely can
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-schema: $(READY) ## write the CRDs of the chart from the pydantic models
-	@$(BIN)/python -m roadstead.adapters.kube.schema
+schema: $(READY) ## write the CRDs of the chart from the pydantic models; a changed one becomes the next revision
+	@$(BIN)/python -m roadstead.adapters.kube.schema write
 
 # No address is written into the locks: they must work behind any mirror.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \

@@ -1,7 +1,8 @@
 """What must exist in the API server before the operator starts: namespace, CRDs, the pool and the Nodes.
 
 Run once per start as `python -m roadstead.embedded.cluster_objects KUBECONFIG NODE=ADDRESS…`; all of it is applied, so
-it can be run at any time. Nodes are Ready from the first moment only if their Lease is renewed (`node_heartbeat`).
+it can be run at any time. CRDs are only ever raised (`adapters/kube/definitions.py`). Nodes are Ready from the first
+moment only if their Lease is renewed (`node_heartbeat`).
 """
 
 from __future__ import annotations
@@ -10,33 +11,17 @@ import asyncio
 import importlib.metadata
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-import roadstead
-from roadstead.embedded.failures import EmbeddedFleetError
-from roadstead.embedded.kube_door import KubeDoor, open_door
+from roadstead.adapters.kube.definitions import Definition, Overtaken, bring_up, packaged
+from roadstead.embedded.kube_door import KubeDoor, KubeError, open_door
 from roadstead.embedded.node_heartbeat import node_path, ready_condition
 
 NAMESPACE = "roadstead"
 POOL = "local"
-_ESTABLISHED_SECONDS = 30.0
-
-
-def custom_resource_files() -> list[Path]:
-    """The CRDs: shipped inside a wheel, beside the chart in a clone."""
-    package = Path(roadstead.__file__).parent
-    for folder in (package / "crds", package.parents[1] / "charts" / "roadstead" / "crds"):
-        files = sorted(folder.glob("*.yaml"))
-        if files:
-            return files
-    raise EmbeddedFleetError(
-        "ResourcesMissing",
-        "The custom resource definitions are not part of this installation.",
-        remedy="Install the wheel anew, or run from a complete clone (charts/roadstead/crds).",
-    )
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def worker_pool() -> dict[str, Any]:
@@ -68,36 +53,36 @@ def node_status(name: str, address: str, now: float) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Definitions:
+    """The cluster's definitions, through the supervisor's small client."""
+
+    door: KubeDoor
+
+    async def read(self, name: str) -> Definition | None:
+        return await self.door.get(f"{_DEFINITIONS}/{name}")
+
+    async def create(self, definition: Definition) -> None:
+        await self.apply(definition)  # nobody else has this API server yet
+
+    async def apply(self, definition: Definition) -> None:
+        try:
+            await self.door.apply(f"{_DEFINITIONS}/{definition['metadata']['name']}", definition)
+        except KubeError as error:
+            if error.status == 409:
+                raise Overtaken from error
+            raise
+
+
 async def apply_all(door: KubeDoor, nodes: dict[str, str]) -> None:
     """Apply everything; returns once the resources can be used."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     await door.apply(f"/api/v1/namespaces/{NAMESPACE}", namespace)
-    names = []
-    for file in custom_resource_files():
-        for document in yaml.safe_load_all(file.read_text()):
-            names.append(document["metadata"]["name"])
-            await door.apply(_definition_path(names[-1]), document)
-    for name in names:
-        await _until_established(door, name)
+    await bring_up(_Definitions(door), packaged())
     for name, address in nodes.items():
         await door.apply(node_path(name), node_object(name))
         await door.apply(node_path(name), node_status(name, address, time.time()), subresource="status")
     await door.apply(f"/apis/roadstead.dev/v1alpha1/workerpools/{POOL}", worker_pool())
-
-
-async def _until_established(door: KubeDoor, name: str) -> None:
-    deadline = time.monotonic() + _ESTABLISHED_SECONDS
-    while time.monotonic() < deadline:
-        found = await door.get(_definition_path(name)) or {}
-        conditions = found.get("status", {}).get("conditions") or []
-        if any(row["type"] == "Established" and row["status"] == "True" for row in conditions):
-            return
-        await asyncio.sleep(0.1)
-    raise TimeoutError(f"{name} is not established after {_ESTABLISHED_SECONDS:.0f} s")
-
-
-def _definition_path(name: str) -> str:
-    return f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
 
 
 async def _main(kubeconfig: Path, nodes: dict[str, str]) -> None:

@@ -11,11 +11,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from roadstead.adapters.kube.resources import GROUP, KINDS, VERSION, Column, Kind
+from roadstead.adapters.kube.schema_revisions import ANNOTATION, Digests, committed
 
 _KEPT = (
     "default", "description", "enum", "format", "maxItems", "maxLength", "maxProperties", "maximum", "minItems",
     "minLength", "minimum", "required", "type",
 )  # fmt: skip
+_LABELS = {
+    "app.kubernetes.io/name": "roadstead",
+    "app.kubernetes.io/part-of": "roadstead",
+    "app.kubernetes.io/component": "crds",
+}
+"""Of no release: all releases in a cluster share the definitions."""
 _STANDARD: dict[str, dict[str, Any]] = {
     "apiVersion": {"type": "string", "description": "Group and version: roadstead.dev/v1alpha1."},
     "kind": {"type": "string", "description": "The kind of this object."},
@@ -23,13 +30,26 @@ _STANDARD: dict[str, dict[str, Any]] = {
 }
 
 
-def custom_resource_definitions() -> tuple[dict[str, Any], ...]:
-    """One definition for each kind, ready to be applied."""
-    return tuple(custom_resource_definition(kind) for kind in KINDS)
+def custom_resource_definitions(digests: Digests | None = None) -> tuple[dict[str, Any], ...]:
+    """One definition for each kind, ready to be applied, at the revisions that the digests count."""
+    known = committed() if digests is None else digests
+    return tuple(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"{kind.plural}.{GROUP}",
+                "labels": _LABELS,
+                "annotations": {ANNOTATION: str(len(known.get(kind.plural, ())))},
+            },
+            "spec": definition_spec(kind),
+        }
+        for kind in KINDS
+    )
 
 
-def custom_resource_definition(kind: Kind) -> dict[str, Any]:
-    """The definition of one kind."""
+def definition_spec(kind: Kind) -> dict[str, Any]:
+    """What the definition of one kind says."""
     subresources: dict[str, Any] = {"status": {}} if "status" in kind.model.model_fields else {}
     if kind.scalable:
         subresources["scale"] = {
@@ -38,31 +58,26 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
             "labelSelectorPath": ".status.selector",
         }
     return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced" if kind.namespaced else "Cluster",
-            "names": {
-                "kind": kind.name,
-                "listKind": f"{kind.name}List",
-                "plural": kind.plural,
-                "singular": kind.name.lower(),
-                **({"shortNames": list(kind.short_names)} if kind.short_names else {}),
-                **({"categories": list(kind.categories)} if kind.categories else {}),
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": structural_schema(kind)},
-                    "additionalPrinterColumns": [_column(column) for column in kind.columns],
-                    **({"subresources": subresources} if subresources else {}),
-                }
-            ],
+        "group": GROUP,
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "names": {
+            "kind": kind.name,
+            "listKind": f"{kind.name}List",
+            "plural": kind.plural,
+            "singular": kind.name.lower(),
+            **({"shortNames": list(kind.short_names)} if kind.short_names else {}),
+            **({"categories": list(kind.categories)} if kind.categories else {}),
         },
+        "versions": [
+            {
+                "name": VERSION,
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": structural_schema(kind)},
+                "additionalPrinterColumns": [_column(column) for column in kind.columns],
+                **({"subresources": subresources} if subresources else {}),
+            }
+        ],
     }
 
 

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
-from roadstead.adapters.kube import schema
+from roadstead.adapters.kube import crd, schema, schema_revisions
 from roadstead.adapters.kube.crd import nodes, structural_schema
-from roadstead.adapters.kube.resources import KINDS, Kind, ModelRouteSpec, RouteSlot
+from roadstead.adapters.kube.resources import (
+    KINDS,
+    LOCAL_MODEL,
+    MODEL_ROUTE,
+    WORKER_POOL,
+    Kind,
+    ModelRouteSpec,
+    RouteSlot,
+)
 from roadstead_gateway import contract
 
 
-def test_the_charts_files_are_those_that_the_models_make() -> None:
-    assert schema.differing(schema.FOLDER) == []
+def test_the_charts_files_and_revisions_are_those_that_the_models_make() -> None:
+    assert schema.complaints(schema.FOLDER, schema_revisions.FILE) == []
 
 
-def test_check_fails_with_words_when_a_file_was_edited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert schema.main([f"--folder={tmp_path}"]) == 0
-    (tmp_path / "localmodels.yaml").write_text("edited")
-    (tmp_path / "left-over.yaml").touch()
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[str, str]:
+    """Options for files of our own, written once."""
+    options = (f"--folder={tmp_path / 'crds'}", f"--revisions={tmp_path / 'revisions.yaml'}")
+    assert schema.main(["write", *options]) == 0
+    return options
 
-    assert schema.main([f"--folder={tmp_path}", "--check"]) == 1
-    assert "left-over.yaml, localmodels.yaml" in capsys.readouterr().err
+
+def test_check_fails_with_words_when_a_file_was_edited(
+    place: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "crds" / "localmodels.yaml").write_text("edited")
+    (tmp_path / "crds" / "left-over.yaml").touch()
+
+    assert schema.main(["check", *place]) == 1
+    assert capsys.readouterr().err == (
+        "left-over.yaml differs from the models; run make schema\n"
+        "localmodels.yaml differs from the models; run make schema\n"
+    )
+
+
+def test_a_schema_cannot_change_without_its_revision_rising(
+    place: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = dataclasses.replace(MODEL_ROUTE, model=LOCAL_MODEL.model)
+    for module in (schema, crd):
+        monkeypatch.setattr(module, "KINDS", (LOCAL_MODEL, WORKER_POOL, changed))
+
+    assert schema.main(["check", *place]) == 1
+    assert "the schema of modelroutes has changed since revision 1; run make schema" in capsys.readouterr().err
+
+    assert schema.main(["write", *place]) == 0
+    assert schema.main(["check", *place]) == 0
+    written = {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "crds").iterdir()}
+    revisions = {name: schema_revisions.revision_of(definition) for name, definition in written.items()}
+    assert revisions == {"localmodels": 1, "modelroutes": 2, "workerpools": 1}
+
+
+def test_a_schema_that_comes_back_is_a_new_revision() -> None:
+    first = schema_revisions.raised({}, {"things": {"a": 1}})
+    second = schema_revisions.raised(first, {"things": {"a": 2}})
+    third = schema_revisions.raised(second, {"things": {"a": 1}})
+
+    assert [len(each["things"]) for each in (first, second, third)] == [1, 2, 3]
+    assert schema_revisions.raised(third, {"things": {"a": 1}}) == third
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
