@@ -7,9 +7,10 @@ fresh it is (Known, Stale, Unknown) its duty. Writers do one idempotent thing wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
+from roadstead.domain.engine_log import EngineLog
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.plan import ModelReport, PoolReport, World
 from roadstead.domain.release import Artifact, Content, Release
@@ -127,6 +128,16 @@ class Agents(Protocol):
     async def fetch(self, node: str, *, artifact: Artifact, source: str) -> None: ...
 
     async def forget(self, node: str, *, digest: str) -> None: ...
+
+
+class EngineLogs(Protocol):
+    """What engines said, from the agents of the nodes that ran them."""
+
+    async def listed(self, node: str) -> tuple[EngineLog, ...]:
+        """Every log that the node still has, also of slots that are gone."""
+
+    def lines(self, log: EngineLog, *, lines: int, follow: bool) -> AsyncGenerator[str, None]:
+        """The last lines, then with ``follow`` new ones for ever; a log that is not there yet is then waited for."""
 
 
 class Cells(Protocol):

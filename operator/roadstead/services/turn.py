@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
-from roadstead.domain.plan import FleetPlan
 from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
 from roadstead.services.act import Outcome, carry_out
 from roadstead.services.observe import Ports, observe, world_of
+from roadstead.services.outlook import Planned, Planner
 from roadstead.services.publish import publish
 from roadstead.services.resolutions import ResolutionBook
 
 _LEDGER_TIMEOUT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
-
-Planner = Callable[[FleetSnapshot, datetime], Awaitable[FleetPlan]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +42,15 @@ class Turn:
     resolutions: ResolutionBook
     clock: Callable[[], datetime]
     count: Callable[[str, str], None] = lambda _action, _result: None
+    note: Callable[[Planned], None] = lambda _planned: None
+    """Told what was planned before any of it is done."""
 
     async def run(self) -> TurnResult:
         """One way through, once."""
         snapshot = observe(self.ports, self.resolutions)
-        plan = await self.planner(snapshot, self.clock())
+        now = self.clock()
+        plan = await self.planner(snapshot, now)
+        self.note(Planned(snapshot=snapshot, plan=plan, at=now))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
         unpublished = await publish(plan.reports, self.ports.cluster)
         await self._record(snapshot)

@@ -13,6 +13,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from roadstead.adapters.agents.facts import agent_facts, resolved, resolving
+from roadstead.adapters.agents.logs import AgentLogs
 from roadstead.adapters.directory import AgentDoor, Directory
 from roadstead.adapters.doors.caller import DoorCaller, TokenFile
 from roadstead.adapters.doors.following import FollowedDoors
@@ -45,6 +46,8 @@ class AgentDoors:
     ) -> None:
         self._clock = clock
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.AGENT_UNAVAILABLE)
+        self.logs = AgentLogs(self._caller, self._url)
+        """Answers to the port ``EngineLogs``."""
         kind: DoorKind[NodeState, AgentFacts] = DoorKind(
             word="agent",
             ask=long_poll(self._caller, NodeState, lambda state: state.digest),

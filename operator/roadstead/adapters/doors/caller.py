@@ -5,7 +5,9 @@ No redirects (the bearer would go along), no proxies from the environment, a bou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ from roadstead.ports import DoorError, FencedError
 from roadstead_worker.contract import EPOCH_HEADER, Problem
 
 _CONNECT_SECONDS: Final = 3.0
+_ANSWER_SECONDS: Final = 8.0
 _BODY_LIMIT_BYTES: Final = 32 * 1024 * 1024
 _STALE_EPOCH: Final = "StaleEpoch"
 
@@ -94,6 +97,29 @@ class DoorCaller:
         """Remove something, under the leader's epoch; what is not there is removed."""
         await self._call("DELETE", url, seconds=seconds, mutating=True, absent=True)
 
+    @asynccontextmanager
+    async def stream(self, url: str, *, params: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Read an answer as it comes, for as long as the block lasts; only its beginning has a deadline."""
+        if self._session is None:
+            raise RuntimeError("a DoorCaller is used inside its async context")
+        call = f"GET {url}"
+        try:
+            request = self._session.get(
+                url,
+                params=params,
+                headers={"Authorization": f"Bearer {self._token.read()}"},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            )
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await request
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise DoorError(self._unavailable, f"{call}: {_words(error, _ANSWER_SECONDS)}") from error
+        async with answer:
+            if answer.status >= 300:
+                raise self._refusal(answer.status, await self._reason(answer), call)
+            yield self._blocks(answer, call)
+
     def parsed(self, reply: Reply, shape: type[S]) -> S:
         """The answer in its shape."""
         try:
@@ -137,6 +163,20 @@ class DoorCaller:
         if answer.status >= 300 and not (absent and answer.status == 404):
             raise self._refusal(answer.status, content, f"{method} {url}")
         return Reply(answer.status, content)
+
+    async def _blocks(self, answer: aiohttp.ClientResponse, call: str) -> AsyncIterator[bytes]:
+        try:
+            async for block in answer.content.iter_any():
+                yield block
+        except (aiohttp.ClientError, OSError) as error:
+            raise DoorError(self._unavailable, f"{call}: {_words(error, 0)}") from error
+
+    async def _reason(self, answer: aiohttp.ClientResponse) -> bytes:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self._content(answer)
+        except (aiohttp.ClientError, OSError, ValueError):
+            return b""
 
     async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
         content = bytearray()

@@ -1,0 +1,230 @@
+"""What the read API answers: the shapes, and nothing that makes them.
+
+The CLI reads the same shapes, so a field that is added here is optional there. No address of a replica, no secret and
+no prompt has a field. Names are camelCase, as in the resources; sizes are bytes; times are RFC 3339.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Answer(BaseModel):
+    """Base of everything that is answered. Unknown fields are ignored: a newer operator may say more."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Problem(Answer):
+    """Why there is no answer."""
+
+    code: str = Field(description="A stable word for scripts and for searching the documentation.")
+    message: str = Field(description="What happened, as a sentence.")
+    remedy: str = Field(description="What to do about it.")
+    object: str = Field(default="", description="The object, field or path that it is about.")
+
+
+class Origin(Answer):
+    """Whose view an answer is, and how old it is."""
+
+    leading: bool = Field(
+        description="Whether the operator that answers is the one that acts. A standby tells what it would do."
+    )
+    planned_at: datetime = Field(description="When the fleet was looked at and planned for.")
+    age_seconds: float = Field(description="How long ago that was.", ge=0)
+
+
+class Condition(Answer):
+    """One condition, as in `status.conditions`."""
+
+    type: str
+    status: str = Field(description="`True`, `False` or `Unknown`.")
+    reason: str = Field(description="A reason code; the reference has cause and remedy of each.")
+    message: str
+
+
+class Variant(Answer):
+    """One rung of a model's ladder, chosen or not, and why."""
+
+    name: str
+    quality: float | None = Field(description="1.0 is the unquantized model.")
+    bytes: int = Field(description="Size of its weights; 0 while unknown.")
+    chosen: int = Field(description="Replicas that run it, or should.")
+    verdict: str = Field(description="`Chosen`, or the reason code of its refusal.")
+    message: str = Field(description="Where it was chosen, and for every other node why not.")
+
+
+class Slot(Answer):
+    """A model's content on one node."""
+
+    name: str
+    model: str = Field(description="`namespace/name` of the LocalModel.")
+    node: str
+    pool: str
+    variant: str
+    engine: str
+    releases: tuple[int, ...] = Field(description="Releases that contain what it serves.")
+    replicas: int
+    ready: int
+    weight: int = Field(description="Its share of the model's requests.")
+    memory_estimated_bytes: int
+    memory_measured_bytes: int = Field(description="0 until it was measured.")
+    state: str = Field(description="A reason code.")
+    message: str
+
+
+class Release(Answer):
+    """The release a model is on."""
+
+    number: int
+    digest: str
+    previous: int | None = Field(default=None, description="The number before it.")
+
+
+class ModelSummary(Answer):
+    """A LocalModel in one row."""
+
+    namespace: str
+    name: str
+    served_name: str | None = Field(description="What clients call it; null while the spec cannot be read.")
+    status: str = Field(description="One word.")
+    wanted: int = Field(description="Replicas asked for.")
+    ready: int = Field(description="Replicas that answer.")
+    release: int | None
+    variants: tuple[str, ...] = Field(description="Variants that answer.")
+    nodes: tuple[str, ...] = Field(description="Nodes on which it answers.")
+    message: str = Field(description="The most telling condition's.")
+
+
+class ModelDetail(ModelSummary):
+    """A LocalModel with the reason for every choice."""
+
+    aliases: tuple[str, ...]
+    generation: int
+    deleting: bool
+    current: Release | None
+    ladder: tuple[Variant, ...]
+    slots: tuple[Slot, ...]
+    conditions: tuple[Condition, ...]
+
+
+class Source(Answer):
+    """How well a part of the fleet is known."""
+
+    state: str = Field(description="`Known`, `Stale` (it answered once, but not lately) or `Unknown`.")
+    since: datetime | None = Field(default=None, description="When a stale part answered last.")
+    why: str = Field(default="", description="Why an unknown part is unknown.")
+
+
+class Weights(Answer):
+    """One artifact in a node's store."""
+
+    digest: str
+    phase: str = Field(description="`Fetching`, `Ready` or `Failed`.")
+    bytes_total: int
+    bytes_done: int
+    code: str = Field(description="A reason code, if it failed.")
+    message: str
+
+
+class NodeSlot(Answer):
+    """A slot as its cell tells it."""
+
+    name: str
+    model: str
+    variant: str
+    release: int
+    replicas: int
+    ready: int
+    status: str = Field(description="Ray's own word.")
+
+
+class Pod(Answer):
+    """An agent's or a worker's Pod."""
+
+    name: str
+    role: str = Field(description="`agent` or `worker`.")
+    image: str
+    ready: bool
+    deleting: bool
+
+
+class Node(Answer):
+    """A machine and what is known of it."""
+
+    name: str
+    pool: str = Field(description="Empty: it belongs to none.")
+    cell: str = Field(description="The Ray cell of its workers; empty: none.")
+    ready: bool
+    unschedulable: bool
+    taints: tuple[str, ...] = Field(description="`key=value:effect`.")
+    agent: Source
+    cell_source: Source = Field(description="How well its cell is known.")
+    cores: int | None = Field(description="That engines may use; null while its agent is unknown.")
+    memory_budget_bytes: int | None = Field(description="That engines may use together.")
+    memory_free_bytes: int | None = Field(description="Of that, what is free now.")
+    disk_free_bytes: int | None
+    engines: tuple[str, ...] = Field(description="`Engine image` of what replicas there can start.")
+    weights: tuple[Weights, ...]
+    slots: tuple[NodeSlot, ...]
+    pods: tuple[Pod, ...] = Field(default=(), description="Of agent and workers, where these are Pods.")
+
+
+class PoolEngine(Answer):
+    """An engine of a pool."""
+
+    engine: str
+    adopted: str = Field(description="The image whose workers serve; empty before the first was adopted.")
+    offered: str = Field(description="The image in the spec.")
+
+
+class Pool(Answer):
+    """A WorkerPool."""
+
+    name: str
+    node_selector: dict[str, str]
+    nodes: tuple[str, ...]
+    workers: int = Field(description="Worker Pods that should be there; 0 where workers are not Pods.")
+    workers_ready: int
+    engines: tuple[PoolEngine, ...]
+    conditions: tuple[Condition, ...]
+
+
+class Action(Answer):
+    """One thing that the plan does, or would."""
+
+    kind: str
+    object: str = Field(description="What it is done to.")
+    message: str
+
+
+class ModelList(Origin):
+    items: tuple[ModelSummary, ...]
+
+
+class ModelAnswer(Origin):
+    model: ModelDetail
+
+
+class NodeList(Origin):
+    items: tuple[Node, ...]
+
+
+class PoolList(Origin):
+    items: tuple[Pool, ...]
+
+
+class PlanAnswer(Origin):
+    """The last plan: actions in their order, and what is told of each model."""
+
+    actions: tuple[Action, ...]
+    models: tuple[ModelDetail, ...]
+    wake_after_seconds: float | None = Field(description="When it is looked at again although nothing happens.")
+    cells: dict[str, Source]
+    gateways: dict[str, Source]
+    ledger: Source

@@ -1,0 +1,120 @@
+"""The read API, put together: six questions about the fleet, and one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from roadstead.api import answers, telling
+from roadstead.api.guard import TOKEN_HEADER, Guard
+from roadstead.api.problems import DOCUMENTED, ApiCode, ApiProblem, tell_problems
+from roadstead.api.streaming import LineStream, Streams
+from roadstead.domain.model import ModelKey
+from roadstead.services.model_logs import ModelLogs, Wanted
+from roadstead.services.outlook import Outlook, Planned
+
+LINES_LIMIT = 10_000
+_ABOUT = (
+    "What this operator sees, what it would do and why, and what engines say. Every operator answers; only the leader "
+    f"acts. Demands the API token in the header `{TOKEN_HEADER}`."
+)
+_NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+
+Namespace = Annotated[str, Path(pattern=_NAME, max_length=63, description="Namespace of the LocalModel.")]
+Name = Annotated[str, Path(pattern=_NAME, max_length=253, description="Name of the LocalModel.")]
+Responses = dict[int | str, dict[str, Any]]
+NOT_FOUND: Responses = {
+    404: {"model": answers.Problem, "description": "There is no such LocalModel (`ModelNotFound`)."}
+}
+TOO_MANY: Responses = {
+    429: {"model": answers.Problem, "description": "Too many streams are under way (`TooManyStreams`)."}
+}
+TEXT: Responses = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Lines as they come."}
+}
+
+
+def read_api(*, outlook: Outlook, logs: ModelLogs, token: Callable[[], str]) -> ASGIApp:
+    """The guarded application. ``token`` raises ``OSError`` or ``ValueError`` while there is none."""
+    app = FastAPI(
+        title="Roadstead read API",
+        version="v1",
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        responses=DOCUMENTED,
+        redirect_slashes=False,
+    )
+    tell_problems(app)
+    _answer_questions(app, outlook)
+    _stream_logs(app, outlook, logs)
+    return Guard(app, token=token)
+
+
+def _answer_questions(app: FastAPI, outlook: Outlook) -> None:
+    async def planned() -> tuple[Planned, telling.Origin]:
+        latest = await outlook.latest()
+        return latest, telling.origin(latest, now=outlook.now(), leading=outlook.leading)
+
+    @app.get("/v1/models", summary="All models, a row each")
+    async def models() -> answers.ModelList:
+        return telling.model_list(*await planned())
+
+    @app.get(
+        "/v1/models/{namespace}/{name}", summary="One model, with the reason for every choice", responses=NOT_FOUND
+    )
+    async def model(namespace: Namespace, name: Name) -> answers.ModelAnswer:
+        answer = telling.model_answer(*await planned(), namespace=namespace, name=name)
+        if answer is None:
+            raise _no_such_model(ModelKey(namespace, name))
+        return answer
+
+    @app.get("/v1/nodes", summary="All nodes: what they have, what runs there, how well they are known")
+    async def nodes() -> answers.NodeList:
+        return telling.node_list(*await planned())
+
+    @app.get("/v1/pools", summary="All worker pools: their nodes, and which images they run")
+    async def pools() -> answers.PoolList:
+        return telling.pool_list(*await planned())
+
+    @app.get("/v1/plan", summary="The last plan: what is done next, and why each node runs what it runs")
+    async def plan() -> answers.PlanAnswer:
+        return telling.plan_answer(*await planned())
+
+
+def _stream_logs(app: FastAPI, outlook: Outlook, logs: ModelLogs) -> None:
+    streams = Streams()
+
+    @app.get(
+        "/v1/models/{namespace}/{name}/logs",
+        summary="What a model's engines say, wherever they run",
+        response_class=Response,
+        responses={**TEXT, **NOT_FOUND, **TOO_MANY},
+    )
+    async def model_logs(
+        namespace: Namespace,
+        name: Name,
+        *,
+        follow: Annotated[bool, Query(description="Go on with new lines, for as long as the client stays.")] = False,
+        lines: Annotated[int, Query(ge=0, le=LINES_LIMIT, description="Last lines of each log to begin with.")] = 100,
+        previous: Annotated[bool, Query(description="Also of slots that are gone.")] = False,
+    ) -> Response:
+        """Each line has its node and replica before it: `<node> <slot>.<index> <line>`.
+
+        A line that begins with `# ` is about the reading itself: an agent that does not answer, for example.
+        """
+        key = ModelKey(namespace, name)
+        streams.require_room()
+        known = {model.key for model in outlook.snapshot().models}
+        if key not in known and not await logs.any_of(key):
+            raise _no_such_model(key)
+        wanted = Wanted(model=key, lines=lines, follow=follow, previous=previous)
+        return LineStream(logs.lines(wanted), streams=streams)
+
+
+def _no_such_model(key: ModelKey) -> ApiProblem:
+    return ApiProblem(ApiCode.MODEL_NOT_FOUND, f"There is no LocalModel {key}.", about=str(key))
