@@ -17,89 +17,64 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
 
 import kopf
 
-from roadstead.adapters.kube import parse, render, revisions
+from roadstead.adapters.kube import owned, pods
 from roadstead.adapters.kube.api import Api, Object, connected
 from roadstead.adapters.kube.lease import Leadership, LeaseSettings
-from roadstead.adapters.kube.reflector import Reflector, Resource
-from roadstead.adapters.kube.resources import LOCAL_MODEL, MODEL_ROUTE, WORKER_POOL
 from roadstead.adapters.kube.settings import KubeSettings
-from roadstead.adapters.kube.store import Poke, Store
-from roadstead.adapters.kube.watched import Watched
+from roadstead.adapters.kube.sources import Sources
+from roadstead.adapters.kube.store import Poke
+from roadstead.adapters.kube.watched import deliver
+from roadstead.adapters.kube.workload_writer import WorkloadStores, WorkloadWriter
+from roadstead.adapters.kube.workloads import Workloads
 from roadstead.adapters.kube.writer import Writer
+from roadstead.domain import workload as domain
 from roadstead.domain.model import Model, ModelKey
-from roadstead.domain.plan import ModelReport
+from roadstead.domain.plan import ModelReport, PoolReport
 from roadstead.domain.release import Release
-from roadstead.domain.snapshot import Node, Pool, Route
-
-
-def _itself(value: object) -> object:
-    return value
+from roadstead.domain.snapshot import EngineBuild, Node, Pool, Route
+from roadstead.domain.workload import ClaimWish, NodePod, PodWish
 
 
 class KubernetesCluster:
-    """Intent, releases, routes and nodes, as the API server has them."""
+    """Intent, releases, routes, nodes and Pods, as the API server has them."""
 
-    def __init__(self, api: Api, settings: KubeSettings, *, poke: Poke) -> None:
+    def __init__(self, api: Api, settings: KubeSettings, *, poke: Poke, workloads: Workloads | None = None) -> None:
         self._api = api
         self._namespace = settings.namespace
-        watched = partial(Watched, api, settings=settings)
-        reflected = partial(Reflector, api, settings=settings)
-        self._models: Watched[parse.WatchedModel] = watched(
-            Resource(name="localmodels", path=LOCAL_MODEL.path()),
-            store=Store(
-                LOCAL_MODEL.name,
-                parse=partial(parse.local_model, finalizer=settings.finalizer),
-                relevant=parse.relevant_of_model,
-                poke=poke,
+        self._workloads = pods.asked_for(workloads) if workloads is not None else None
+        self._known = known = Sources(api, settings, makes_pods=workloads is not None, poke=poke)
+        self._writer = Writer(api, settings, models=known.models, revisions=known.revisions, routes=known.routes)
+        self._workload_writer = WorkloadWriter(
+            api,
+            settings,
+            workloads=workloads,
+            stores=WorkloadStores(
+                pools=known.pools,
+                pods=known.pods,
+                claims=known.claims,
+                budgets=known.budgets,
+                adoptions=known.adoptions,
             ),
-        )
-        self._pools: Watched[Pool] = watched(
-            Resource(name="workerpools", path=WORKER_POOL.path()),
-            store=Store(WORKER_POOL.name, parse=parse.pool, relevant=_itself, poke=poke),
-        )
-        self._nodes: Reflector[Node] = reflected(
-            Resource(name="nodes", path="/api/v1/nodes"),
-            store=Store("Node", parse=parse.node, relevant=_itself, poke=poke),
-        )
-        self._pods: Reflector[parse.Pod] = reflected(
-            Resource(
-                name="pods",
-                path=f"/api/v1/namespaces/{settings.namespace}/pods",
-                query={"labelSelector": "app.kubernetes.io/part-of=roadstead"},
-            ),
-            store=Store("Pod", parse=parse.pod, relevant=_itself, poke=poke),
-        )
-        self._revisions: Reflector[revisions.Revision] = reflected(
-            Resource(
-                name="controllerrevisions",
-                path="/apis/apps/v1/controllerrevisions",
-                query={"labelSelector": revisions.MODEL_LABEL},
-            ),
-            store=Store("ControllerRevision", parse=revisions.from_object, relevant=_itself, poke=poke),
-        )
-        self._routes: Reflector[Route] = reflected(
-            Resource(name="modelroutes", path=MODEL_ROUTE.path(namespace=settings.namespace)),
-            store=Store(MODEL_ROUTE.name, parse=parse.route, relevant=render.told_to_gateways, poke=poke),
-        )
-        self._writer = Writer(
-            api, settings, models=self._models.store, revisions=self._revisions.store, routes=self._routes.store
         )
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, settings: KubeSettings, *, poke: Poke) -> AsyncIterator[KubernetesCluster]:
-        """Connected and reading. If a reader dies of an error of ours, the block is cancelled and the error raised."""
+    async def connect(
+        cls, settings: KubeSettings, *, poke: Poke, workloads: Workloads | None = None
+    ) -> AsyncIterator[KubernetesCluster]:
+        """Connected and reading. If a reader dies of an error of ours, the block is cancelled and the error raised.
+
+        ``workloads`` is what the chart says about agents' and workers' Pods; None where they are not Pods.
+        """
         async with connected(settings) as api:
-            cluster = cls(api, settings, poke=poke)
+            cluster = cls(api, settings, poke=poke, workloads=workloads)
             try:
                 async with asyncio.TaskGroup() as group:
                     readers = [
-                        group.create_task(part.run(), name=f"kube {part.resource.name}") for part in cluster.sources
+                        group.create_task(part.run(), name=f"kube {part.resource.name}") for part in cluster._known.all
                     ]
                     try:
                         yield cluster
@@ -114,40 +89,62 @@ class KubernetesCluster:
     # ── What is known ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def sources(self) -> tuple[Watched[Any] | Reflector[Any], ...]:
-        """Everything that is kept up to date."""
-        return (self._models, self._pools, self._nodes, self._pods, self._revisions, self._routes)
-
-    @property
     def synced(self) -> bool:
         """Whether every list has been read once."""
-        return all(source.store.synced for source in self.sources)
+        return self._known.synced
 
     def watch_ages(self) -> Mapping[str, float]:
         """By resource, seconds since the API server said anything; for what Kopf watches, since a list is overdue."""
-        return {source.resource.name: source.silent_seconds for source in self.sources}
+        return {source.resource.name: source.silent_seconds for source in self._known.all}
 
     def models(self) -> tuple[Model, ...]:
-        return tuple(sorted((watched.model for watched in self._models.store.values()), key=lambda model: model.key))
+        return tuple(sorted((watched.model for watched in self._known.models.values()), key=lambda model: model.key))
 
     def pools(self) -> tuple[Pool, ...]:
-        return tuple(sorted(self._pools.store.values(), key=lambda pool: pool.name))
+        return tuple(sorted((watched.pool for watched in self._known.pools.values()), key=lambda pool: pool.name))
 
     def nodes(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self._nodes.store.values()}
+        return {node.name: node for node in self._known.nodes.values()}
 
-    def pods(self) -> tuple[parse.Pod, ...]:
-        """Our own Pods, by which doors are found in a cluster."""
-        return tuple(self._pods.store.values())
+    @property
+    def workloads(self) -> domain.Workloads | None:
+        """What the chart says about agents' and workers' Pods; None where they are not Pods."""
+        return self._workloads
+
+    def pods(self) -> tuple[NodePod, ...]:
+        """Agents' and workers' Pods, also those that are being deleted."""
+        found = (owned.node_pod(pod) for pod in self._known.pods.values())
+        return tuple(sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name))
+
+    def doors(self) -> tuple[owned.Pod, ...]:
+        """All Pods of ours, by which doors are found in a cluster."""
+        return tuple(self._known.pods.values())
+
+    def claims(self) -> frozenset[str]:
+        """Names of the nodes' claims."""
+        return frozenset(claim.name for claim in self._known.claims.values() if claim.is_weights_claim)
+
+    def budgets(self) -> frozenset[str]:
+        """Names of the PodDisruptionBudgets of agents and workers."""
+        return frozenset(budget.name for budget in self._known.budgets.values())
+
+    def adoptions(self) -> Mapping[str, tuple[EngineBuild, ...]]:
+        """By pool; a record of an earlier pool of the same name is none."""
+        uids = {pool.name: pool.uid for pool in self.pools()}
+        return {
+            adoption.pool: adoption.engines
+            for adoption in self._known.adoptions.values()
+            if uids.get(adoption.pool) == adoption.pool_uid
+        }
 
     def releases(self) -> Mapping[str, tuple[Release, ...]]:
         found: dict[str, list[Release]] = {}
-        for revision in self._revisions.store.values():
+        for revision in self._known.revisions.values():
             found.setdefault(revision.owner_uid, []).append(revision.release)
         return {uid: tuple(sorted(kept, key=lambda release: release.number)) for uid, kept in found.items()}
 
     def routes(self) -> Mapping[ModelKey, Route]:
-        return {route.model: route for route in self._routes.store.values()}
+        return {route.model: route for route in self._known.routes.values()}
 
     async def installation(self) -> str:
         """What names this cluster's history in the ledger: the uid of ``kube-system``, and our namespace."""
@@ -158,11 +155,11 @@ class KubernetesCluster:
 
     def deliver_model(self, event_type: str | None, obj: Object) -> None:
         """An event of a LocalModel."""
-        self._models.deliver(event_type, obj)
+        deliver(self._known.models, event_type, obj)
 
     def deliver_pool(self, event_type: str | None, obj: Object) -> None:
         """An event of a WorkerPool."""
-        self._pools.deliver(event_type, obj)
+        deliver(self._known.pools, event_type, obj)
 
     async def kopf_credentials(self) -> kopf.ConnectionInfo:
         """For Kopf's login: the same server, the same credentials."""
@@ -195,3 +192,24 @@ class KubernetesCluster:
 
     async def publish_status(self, report: ModelReport) -> None:
         await self._writer.publish_status(report)
+
+    async def publish_pool(self, report: PoolReport) -> None:
+        await self._workload_writer.publish_pool(report)
+
+    async def record_adoption(self, pool: str, engines: tuple[EngineBuild, ...]) -> None:
+        await self._workload_writer.record_adoption(pool, engines)
+
+    async def keep_claim(self, claim: ClaimWish) -> None:
+        await self._workload_writer.keep_claim(claim)
+
+    async def run_pod(self, pod: PodWish) -> None:
+        await self._workload_writer.run_pod(pod)
+
+    async def remove_pod(self, name: str, *, uid: str, grace_seconds: int | None) -> None:
+        await self._workload_writer.remove_pod(name, uid=uid, grace_seconds=grace_seconds)
+
+    async def protect_pod(self, name: str) -> None:
+        await self._workload_writer.protect_pod(name)
+
+    async def unprotect_pod(self, name: str) -> None:
+        await self._workload_writer.unprotect_pod(name)

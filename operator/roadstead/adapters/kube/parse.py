@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.localmodel import LocalModelSpec
+from roadstead.adapters.kube.owned import is_true
 from roadstead.adapters.kube.resources import ModelRouteSpec
 from roadstead.adapters.kube.store import Unreadable
-from roadstead.adapters.kube.workerpool import WorkerPoolSpec
 from roadstead.domain.model import (
     Condition,
     ConditionStatus,
@@ -30,7 +30,7 @@ from roadstead.domain.model import (
     Requirements,
     VariantSpec,
 )
-from roadstead.domain.snapshot import Address, EngineBuild, Node, Pool, Route, Taint
+from roadstead.domain.snapshot import Address, Node, Route, Taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +40,6 @@ class WatchedModel:
     model: Model
     status: Object
     finalizers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
-    """One of our own Pods, as far as finding doors goes."""
-
-    name: str
-    labels: tuple[tuple[str, str], ...]
-    node: str
-    ip: str
-    ready: bool
-    deleting: bool
 
 
 def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
@@ -71,7 +59,7 @@ def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
         finalized=finalizer in finalizers,
         spec=spec,
         problems=problems,
-        conditions=tuple(_conditions(status.get("conditions", ()))),
+        conditions=tuple(conditions(status.get("conditions", ()))),
     )
     return WatchedModel(model=model, status=status, finalizers=finalizers)
 
@@ -102,24 +90,9 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
                 context_tokens=spec.requirements.context_tokens, concurrency=spec.requirements.concurrency
             ),
             replicas=spec.replicas,
-            placement=PlacementPolicy(pools=spec.placement.pools, node_selector=_pairs(spec.placement.node_selector)),
+            placement=PlacementPolicy(pools=spec.placement.pools, node_selector=pairs(spec.placement.node_selector)),
         ),
         (),
-    )
-
-
-def pool(obj: Object) -> Pool:
-    """A WorkerPool."""
-    try:
-        spec = WorkerPoolSpec.model_validate_json(
-            json.dumps(obj.get("spec")), strict=True, by_alias=True, by_name=False
-        )
-    except ValidationError as error:
-        raise Unreadable(_sentence(error)) from error
-    return Pool(
-        name=obj["metadata"]["name"],
-        node_selector=_pairs(spec.node_selector),
-        engines=tuple(EngineBuild(engine=build.engine, image=build.image) for build in spec.engines),
     )
 
 
@@ -128,25 +101,13 @@ def node(obj: Object) -> Node:
     spec = obj.get("spec", {})
     return Node(
         name=obj["metadata"]["name"],
-        labels=_pairs(obj["metadata"].get("labels", {})),
-        ready=_is_true(obj, "Ready"),
+        labels=pairs(obj["metadata"].get("labels", {})),
+        ready=is_true(obj, "Ready"),
         unschedulable=bool(spec.get("unschedulable")),
         taints=tuple(
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints", ())
         ),
-    )
-
-
-def pod(obj: Object) -> Pod:
-    """A Pod."""
-    return Pod(
-        name=obj["metadata"]["name"],
-        labels=_pairs(obj["metadata"].get("labels", {})),
-        node=obj.get("spec", {}).get("nodeName", ""),
-        ip=obj.get("status", {}).get("podIP", ""),
-        ready=_is_true(obj, "Ready"),
-        deleting="deletionTimestamp" in obj["metadata"],
     )
 
 
@@ -157,7 +118,7 @@ def route(obj: Object) -> Route:
             json.dumps(obj.get("spec")), strict=True, by_alias=True, by_name=False
         )
     except ValidationError as error:
-        raise Unreadable(_sentence(error)) from error
+        raise Unreadable(sentence(error)) from error
     namespace, _, name = spec.model.partition("/")
     return Route(
         name=obj["metadata"]["name"],
@@ -181,7 +142,8 @@ def route(obj: Object) -> Route:
     )
 
 
-def _conditions(raw: Iterable[Mapping[str, Any]]) -> Iterable[Condition]:
+def conditions(raw: Iterable[Mapping[str, Any]]) -> Iterable[Condition]:
+    """Those that are well formed."""
     for condition in raw:
         try:
             yield Condition(
@@ -196,12 +158,8 @@ def _conditions(raw: Iterable[Mapping[str, Any]]) -> Iterable[Condition]:
             continue  # somebody else's, and not well formed: what we publish does not depend on it
 
 
-def _is_true(obj: Object, condition: str) -> bool:
-    conditions = obj.get("status", {}).get("conditions") or ()
-    return any(entry.get("type") == condition and entry.get("status") == "True" for entry in conditions)
-
-
-def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Labels in an order of their own."""
     return tuple(sorted(labels.items()))
 
 
@@ -231,5 +189,6 @@ def _problem(details: Mapping[str, Any]) -> FieldProblem:
     return FieldProblem(path=path, message=message)
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """What is wrong with a spec, field by field."""
     return "; ".join(f"{problem.path}: {problem.message}" for problem in _problems(error))

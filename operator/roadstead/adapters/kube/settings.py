@@ -16,6 +16,9 @@ class KubeSettings:
     namespace: str = "roadstead"
     """The product's own namespace: ModelRoutes, the Lease and our Pods. It must exist."""
 
+    watch_namespaces: tuple[str, ...] = ()
+    """Where LocalModels are looked after; none: everywhere, which needs a ClusterRole."""
+
     gateway_url: str = "http://roadstead-gateway.roadstead/v1"
     """What ``status.url`` tells clients."""
 

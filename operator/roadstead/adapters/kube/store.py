@@ -39,9 +39,19 @@ class Stored(Generic[T]):
 
 
 class Store(Generic[T]):
-    """The objects of one kind. Not to be shared between threads."""
+    """The objects of one kind. Not to be shared between threads.
 
-    def __init__(self, kind: str, *, parse: Callable[[Object], T], relevant: Callable[[T], object], poke: Poke) -> None:
+    ``relevant`` picks what of a value is worth a poke when it changes; by default all of it.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        parse: Callable[[Object], T],
+        poke: Poke,
+        relevant: Callable[[T], object] = lambda value: value,
+    ) -> None:
         self._kind = kind
         self._parse = parse
         self._relevant = relevant

@@ -15,6 +15,7 @@ from typing import Generic, Never, TypeVar
 import structlog
 
 from roadstead.adapters.kube.api import Api, Object
+from roadstead.adapters.kube.namespaced import NamespacedStores
 from roadstead.adapters.kube.reflector import Backoff, Resource
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.adapters.kube.store import Store
@@ -41,13 +42,6 @@ class Watched(Generic[T]):
         """How long the measure is overdue; Kopf looks after the silence of its own watches."""
         return max(0.0, time.monotonic() - self._heard - self._settings.relist_seconds)
 
-    def deliver(self, event_type: str | None, obj: Object) -> None:
-        """An event as Kopf gives it: ``None`` for what it found when it began."""
-        if event_type == "DELETED":
-            self.store.drop(obj)
-        else:
-            self.store.put(obj)
-
     async def run(self) -> Never:
         """List now and every ``relist_seconds``, until cancelled."""
         while True:
@@ -67,3 +61,11 @@ class Watched(Generic[T]):
         changes = self.store.replace(objects, version)
         if changes and not first:
             _log.info("list told what no event had", resource=self.resource.name, objects=changes)
+
+
+def deliver(store: Store[T] | NamespacedStores[T], event_type: str | None, obj: Object) -> None:
+    """An event as Kopf gives it: ``None`` for what it found when it began."""
+    if event_type == "DELETED":
+        store.drop(obj)
+    else:
+        store.put(obj)

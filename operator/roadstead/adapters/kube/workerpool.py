@@ -24,7 +24,7 @@ from roadstead.adapters.kube.quantities import (
 )
 
 ADOPT_ANNOTATION = "roadstead.dev/adopt"
-"""On a WorkerPool: digests of the images that are to be adopted, separated by commas."""
+"""On a WorkerPool: digest of the image that is to be adopted."""
 _BY_DIGEST = "@sha256:[0-9a-f]{64}$"
 
 

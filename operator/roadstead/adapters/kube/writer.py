@@ -15,6 +15,7 @@ import structlog
 from roadstead.adapters.kube import render
 from roadstead.adapters.kube import revisions as kept
 from roadstead.adapters.kube.api import APPLY, MERGE, Api, ApiRefused, Object
+from roadstead.adapters.kube.namespaced import NamespacedStores
 from roadstead.adapters.kube.parse import WatchedModel
 from roadstead.adapters.kube.resources import LOCAL_MODEL, MODEL_ROUTE
 from roadstead.adapters.kube.settings import KubeSettings
@@ -66,8 +67,8 @@ class Writer:
         api: Api,
         settings: KubeSettings,
         *,
-        models: Store[WatchedModel],
-        revisions: Store[kept.Revision],
+        models: NamespacedStores[WatchedModel],
+        revisions: NamespacedStores[kept.Revision],
         routes: Store[Route],
     ) -> None:
         self._api = api

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from roadstead.adapters.kube import parse
-from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import Condition, ConditionStatus, FieldProblem, ModelSpec, Task, VariantSpec
-from roadstead.domain.snapshot import EngineBuild, Node, Pool, Taint
+from roadstead.domain.snapshot import Node, Taint
 
 VARIANT = {"name": "q4", "source": "file:///models/q4.gguf"}
 
@@ -168,21 +167,3 @@ def test_a_node_that_is_not_known_to_be_ready_is_not(status: str | None) -> None
     conditions = [{"type": "Ready", "status": status}] if status else None
 
     assert not parse.node({"metadata": {"name": "a"}, "status": {"conditions": conditions}}).ready
-
-
-def test_a_pool_is_its_selector_and_engines() -> None:
-    obj = {
-        "metadata": {"name": "cpu"},
-        "spec": {"nodeSelector": {"pool": "cpu"}, "engines": [{"engine": "LlamaCpp", "image": "xllamacpp==1"}]},
-    }
-
-    assert parse.pool(obj) == Pool(
-        name="cpu",
-        node_selector=(("pool", "cpu"),),
-        engines=(EngineBuild(engine="LlamaCpp", image="xllamacpp==1"),),
-    )
-
-
-def test_a_pool_that_cannot_be_read_says_where() -> None:
-    with pytest.raises(Unreadable, match=r"spec\.engines: is required"):
-        parse.pool({"metadata": {"name": "cpu"}, "spec": {}})

@@ -1,0 +1,187 @@
+"""WorkerPools into the domain and back: what a pool asks for, what its status says, which images were adopted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from pydantic import ValidationError
+
+from roadstead.adapters.kube import workerpool
+from roadstead.adapters.kube.api import Object
+from roadstead.adapters.kube.parse import conditions, pairs, sentence
+from roadstead.adapters.kube.pods import POOL_LABEL, labels, owned_by
+from roadstead.adapters.kube.quantities import number, whole_bytes
+from roadstead.adapters.kube.resources import API_VERSION, WORKER_POOL
+from roadstead.adapters.kube.store import Unreadable
+from roadstead.adapters.kube.workerpool import (
+    ADOPT_ANNOTATION,
+    EngineStatus,
+    PoolCondition,
+    PoolPrinted,
+    WorkerCount,
+    WorkerPoolSpec,
+    WorkerPoolStatus,
+)
+from roadstead.adapters.kube.workloads import Workloads
+from roadstead.domain.plan import ConditionReport, PoolReport
+from roadstead.domain.snapshot import EngineBuild, Pool, image_identity
+from roadstead.domain.workload import Devices, Toleration, WorkerTemplate
+
+_OPERATOR: Final = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedPool:
+    """A WorkerPool with what only this package needs of it."""
+
+    pool: Pool
+    status: Object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """The images of a pool that were adopted, as kept in a ConfigMap."""
+
+    pool: str
+    pool_uid: str
+    """Of the WorkerPool that it was kept for: a later one of that name starts anew."""
+    engines: tuple[EngineBuild, ...]
+
+
+def pool(obj: Object) -> WatchedPool:
+    """A WorkerPool."""
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    try:
+        # A field of a later version is passed over: for its sake the pool, and with it all its slots, must not vanish.
+        spec = WorkerPoolSpec.model_validate_json(
+            json.dumps(obj.get("spec")), strict=True, extra="ignore", by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise Unreadable(sentence(error)) from error
+    return WatchedPool(
+        pool=Pool(
+            name=metadata["name"],
+            node_selector=pairs(spec.node_selector),
+            engines=tuple(EngineBuild(engine=build.engine, image=build.image) for build in spec.engines),
+            workers=_template(spec.workers) if spec.workers is not None else None,
+            adopt=image_identity(metadata.get("annotations", {}).get(ADOPT_ANNOTATION, "").strip()),
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            conditions=tuple(conditions(status.get("conditions", ()))),
+        ),
+        status=status,
+    )
+
+
+def relevant_of_pool(watched: WatchedPool) -> object:
+    """What of a pool may change the plan; our own status is not part of it, or each write would wake the loop."""
+    return replace(watched.pool, conditions=())
+
+
+def status(report: PoolReport, *, now: datetime) -> Object:
+    """``status`` as it should be; conditions that did not flip keep their time."""
+    waiting = sum(1 for row in report.engines if row.offered and row.adopted != row.offered)
+    rows = WorkerPoolStatus(
+        observed_generation=report.pool.generation,
+        nodes=report.nodes,
+        workers=WorkerCount(wanted=report.workers, ready=report.ready),
+        engines=tuple(
+            EngineStatus(engine=row.engine, adopted=row.adopted, offered=row.offered) for row in report.engines
+        ),
+        conditions=tuple(_condition(row, report.pool, now) for row in report.conditions),
+        printed=PoolPrinted(ready=f"{report.ready}/{report.workers}", offered=str(waiting) if waiting else "-"),
+    )
+    return rows.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def pool_status(report: PoolReport, rendered: Object) -> Object:
+    """What is applied to the status subresource. The uid keeps it off a later pool of that name."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": WORKER_POOL.name,
+        "metadata": {"name": report.pool.name, "uid": report.pool.uid},
+        "status": rendered,
+    }
+
+
+def adoption_name(release: str, pool_name: str) -> str:
+    """``<release>-pool-<pool>``."""
+    return f"{release}-pool-{pool_name}"
+
+
+def adoption(
+    pool_name: str, engines: Iterable[EngineBuild], workloads: Workloads, *, namespace: str, pool_uid: str
+) -> Object:
+    """The ConfigMap that keeps what was adopted: a value for each engine."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": adoption_name(workloads.release, pool_name),
+            "namespace": namespace,
+            "labels": {**labels(workloads, _OPERATOR), POOL_LABEL: pool_name},
+            "ownerReferences": owned_by(pool_name, pool_uid),
+        },
+        "data": {build.engine: build.image for build in sorted(engines, key=lambda build: build.engine)},
+    }
+
+
+def adopted(obj: Object) -> Adoption:
+    """What such a ConfigMap says."""
+    metadata = obj["metadata"]
+    owners = [owner["uid"] for owner in metadata.get("ownerReferences", ()) if owner.get("kind") == WORKER_POOL.name]
+    if not owners:
+        raise Unreadable("it names no WorkerPool as its owner")
+    return Adoption(
+        pool=metadata["labels"][POOL_LABEL],
+        pool_uid=owners[0],
+        engines=tuple(
+            EngineBuild(engine=engine, image=image.strip()) for engine, image in sorted(obj.get("data", {}).items())
+        ),
+    )
+
+
+def _template(workers: workerpool.Workers) -> WorkerTemplate:
+    return WorkerTemplate(
+        cell=workers.cell,
+        devices=Devices(workers.devices),
+        storage_class=workers.store.storage_class_name,
+        store_bytes=whole_bytes(workers.store.size),
+        cpu_millis=_millis(workers.resources.cpu),
+        memory_bytes=whole_bytes(workers.resources.memory),
+        request_cpu_millis=_millis(workers.requests.cpu),
+        request_memory_bytes=whole_bytes(workers.requests.memory),
+        tolerations=tuple(
+            Toleration(
+                key=each.key or "",
+                operator=each.operator,
+                value=each.value or "",
+                effect=each.effect or "",
+                seconds=each.toleration_seconds,
+            )
+            for each in workers.tolerations
+        ),
+        drain_seconds=workers.drain_seconds,
+    )
+
+
+def _millis(cores: str) -> int:
+    return max(1, int(number(cores) * Decimal(1000)))
+
+
+def _condition(row: ConditionReport, owner: Pool, now: datetime) -> PoolCondition:
+    before = next((condition for condition in owner.conditions if condition.type == row.type), None)
+    flipped = before is None or before.status is not row.status
+    return PoolCondition(
+        type=row.type,
+        status=row.status.value,
+        reason=row.reason,
+        message=row.message,
+        observed_generation=owner.generation,
+        last_transition_time=now.replace(microsecond=0) if before is None or flipped else before.last_transition,
+    )
