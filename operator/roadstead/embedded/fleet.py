@@ -55,6 +55,10 @@ class Fleet:
         return f"http://{HOST}:{self.ports['gateway']}"
 
     @property
+    def read_api_url(self) -> str:
+        return f"http://{HOST}:{self.ports['operator-api']}"
+
+    @property
     def database_url(self) -> str:
         return os.environ.get("ROADSTEAD_DATABASE_URL") or self._postgres().database_url
 
@@ -74,7 +78,7 @@ class Fleet:
         plane = self._control_plane()
         plane.write_audit_policy()
         write_kubeconfig(home.kubeconfig, server_url=plane.server_url, certificates=certificates)
-        for name in ("door.token", "replica.token", "ray.token", "postgres.password"):
+        for name in ("door.token", "replica.token", "ray.token", "api.token", "postgres.password"):
             keep_token(home.secrets / name)
         write_atomically(home.root / "keys", hashlib.sha256(self.api_key.encode()).hexdigest() + "\n")
         write_atomically(home.directory_file, json.dumps(self.directory(), indent=2) + "\n")
@@ -199,6 +203,8 @@ class Fleet:
                 "ROADSTEAD_DIRECTORY_FILE": str(self.home.directory_file),
                 "ROADSTEAD_NAMESPACE": NAMESPACE,
                 "ROADSTEAD_LISTEN": f"{HOST}:{port}",
+                "ROADSTEAD_API_LISTEN": f"{HOST}:{self.ports['operator-api']}",
+                "ROADSTEAD_API_TOKEN_FILE": str(self.home.api_token_file),
                 "ROADSTEAD_GATEWAY_URL": f"{self.gateway_url}/v1",
             },
             depends_on=("kube-controller-manager", "cluster-objects", "migrations"),
@@ -291,13 +297,22 @@ class Fleet:
             f"export ROADSTEAD_HOME='{self.home.root}'",
             f"export ROADSTEAD_URL='{self.gateway_url}'",
             f"export ROADSTEAD_API_KEY='{self.api_key}'",
+            f"export ROADSTEAD_API='{self.read_api_url}'",
+            f"export ROADSTEAD_API_TOKEN_FILE='{self.home.api_token_file}'",
         ]
         write_atomically(self.home.env_file, "\n".join(lines) + "\n")
 
 
 def port_wishes(home: Home) -> tuple[PortWish, ...]:
     """Every port of a fleet."""
-    ours = ("operator", "gateway", "gateway-internal", "head-agent", *(f"{node}-agent" for node in NODES))
+    ours = (
+        "operator",
+        "operator-api",
+        "gateway",
+        "gateway-internal",
+        "head-agent",
+        *(f"{node}-agent" for node in NODES),
+    )
     return (
         *control_plane.PORTS,
         *postgres.PORTS,

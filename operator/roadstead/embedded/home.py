@@ -92,6 +92,11 @@ class Home:
         return self.root / "env"
 
     @property
+    def api_token_file(self) -> Path:
+        """The token that the operator's read API demands."""
+        return self.secrets / "api.token"
+
+    @property
     def directory_file(self) -> Path:
         """Where the operator finds agents, cells and gateways."""
         return self.root / "directory.json"

@@ -25,9 +25,11 @@ from roadstead.runtime.health import Vitals, serve_health
 from roadstead.runtime.loop import FleetLoop
 from roadstead.runtime.metrics import OperatorMetrics
 from roadstead.runtime.planner_process import PlannerProcess
+from roadstead.runtime.read_api import served_read_api
 from roadstead.runtime.settings import OperatorSettings
 from roadstead.runtime.trigger import Trigger
 from roadstead.services.observe import Ports
+from roadstead.services.outlook import Outlook
 from roadstead.services.resolutions import ResolutionBook
 from roadstead.services.turn import Turn
 
@@ -54,13 +56,18 @@ async def run(settings: OperatorSettings) -> None:
         ledger = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
         ports = Ports(cluster=cluster, agents=doors.agents, cells=doors.cells, gateways=doors.gateways, ledger=ledger)
         planner = await stack.enter_async_context(PlannerProcess())
+        resolutions = ResolutionBook()
+        outlook = Outlook(
+            ports=ports, planner=planner, resolutions=resolutions, clock=_now, leading=lambda: epoch.leading
+        )
         loop = FleetLoop(
             turn=Turn(
                 ports=ports,
                 planner=planner,
-                resolutions=ResolutionBook(),
+                resolutions=resolutions,
                 clock=_now,
                 count=metrics.count_action,
+                note=outlook.note,
             ),
             trigger=trigger,
             metrics=metrics,
@@ -70,6 +77,7 @@ async def run(settings: OperatorSettings) -> None:
         leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
         health = await serve_health(settings.listen, vitals=_vitals(epoch, loop, cluster), metrics=metrics)
         stack.push_async_callback(health.cleanup)
+        await stack.enter_async_context(served_read_api(settings, outlook=outlook, ports=ports, logs=doors.agents.logs))
         await edge.serve(models=cluster.deliver_model, pools=cluster.deliver_pool, login=cluster.kopf_credentials)
         await _end(leading, loop, epoch.leadership)
 
@@ -82,6 +90,10 @@ class _Epoch:
 
     def __call__(self) -> int:
         return self.leadership.epoch if self.leadership is not None else 0
+
+    @property
+    def leading(self) -> bool:
+        return self.leadership is not None and self.leadership.leading
 
     async def rise_above(self, seen: int) -> None:
         """A door has seen a higher epoch: if the Lease is still ours, the epoch was lost with somebody's state."""
@@ -132,7 +144,7 @@ async def _lead(leadership: Leadership, loop: FleetLoop, metrics: OperatorMetric
 
 def _vitals(epoch: _Epoch, loop: FleetLoop, cluster: KubernetesCluster) -> Vitals:
     return Vitals(
-        leading=lambda: epoch.leadership is not None and epoch.leadership.leading,
+        leading=lambda: epoch.leading,
         last_turn=lambda: loop.last_turn,
         led_since=lambda: loop.began,
         watch_ages=cluster.watch_ages,

@@ -45,6 +45,12 @@ class OperatorSettings(BaseSettings):
     listen: str = "127.0.0.1:8090"
     """Where ``/healthz``, ``/readyz`` and ``/metrics`` are served, ``host:port``."""
 
+    api_listen: str = "127.0.0.1:8091"
+    """Where the read API is served, ``host:port``."""
+
+    api_token_file: Path | None = None
+    """File with the token that the read API demands; re-read on change. Without it, the API is not served."""
+
     gateway_url: str = "http://roadstead-gateway.roadstead/v1"
     """What ``status.url`` tells clients to use."""
 
