@@ -25,11 +25,12 @@ from roadstead.domain.plan import (
 )
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
+from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure, slots_of
 from roadstead.planner.ladder import RETRY, resolve_ladder
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
-from roadstead.planner.placement import Deal, deal_replicas
+from roadstead.planner.placement import deal_replicas
 from roadstead.planner.releases import choose_release, stamped_release
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rooms import Rooms

@@ -7,7 +7,8 @@ for the model's memory is not among them; that depends on the variant and is ask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 
 from roadstead.domain.model import ModelSpec
 from roadstead.domain.plan import Verdict
@@ -18,9 +19,12 @@ from roadstead.domain.snapshot import (
     FleetSnapshot,
     Known,
     Node,
+    ObservedSlot,
     Part,
     Pool,
+    Raylet,
     Unknown,
+    image_label,
 )
 
 _BLOCKING_EFFECTS = ("NoSchedule", "NoExecute")
@@ -34,6 +38,10 @@ class Seat:
     pool: Pool | None
     agent: Part[AgentFacts]
     cell: Cell | None
+    closed: Mapping[str, str] = field(default_factory=dict)
+    """By label of an image: why nothing starts on its worker here, and what is there moves away."""
+    manned: bool = False
+    """Whether its workers are Pods, so that an engine is there when a raylet of its image lives."""
 
     @property
     def facts(self) -> AgentFacts | None:
@@ -41,18 +49,24 @@ class Seat:
         return self.agent.value if isinstance(self.agent, Known) else None
 
 
-def seats(snapshot: FleetSnapshot) -> Mapping[str, Seat]:
-    """Every node of the API server, by name."""
+def seats(snapshot: FleetSnapshot, closed: Mapping[str, Mapping[str, str]] | None = None) -> Mapping[str, Seat]:
+    """Every node of the API server, by name; ``closed`` is :attr:`Seat.closed` by node."""
+    named = {cell.name: cell for cell in snapshot.cells}
     cells = {node: cell for cell in snapshot.cells for node in cell.nodes}
-    return {
-        name: Seat(
+    places: dict[str, Seat] = {}
+    for name, node in sorted(snapshot.nodes.items()):
+        pool = pool_of(node, snapshot.pools)
+        manned = snapshot.workloads is not None and pool is not None and pool.workers is not None
+        joined = named.get(pool.workers.cell) if manned and pool is not None and pool.workers is not None else None
+        places[name] = Seat(
             node=node,
-            pool=pool_of(node, snapshot.pools),
+            pool=pool,
             agent=snapshot.agents.get(name, Unknown("no agent is known on this node")),
-            cell=cells.get(name),
+            cell=joined or cells.get(name),
+            closed=(closed or {}).get(name, {}),
+            manned=manned,
         )
-        for name, node in sorted(snapshot.nodes.items())
-    }
+    return places
 
 
 def pool_of(node: Node, pools: tuple[Pool, ...]) -> Pool | None:
@@ -83,6 +97,46 @@ def start_verdict(seat: Seat, spec: ModelSpec) -> Verdict | None:
     return next((verdict for check in _CHECKS if (verdict := check(seat, spec)) is not None), None)
 
 
+def closing(seat: Seat, image: str) -> Verdict | None:
+    """None if an engine of this image may stay on the node; else it moves away as soon as it can."""
+    if seat.node.unschedulable:
+        return Verdict(reason=Reason.NODE_CORDONED, message="is cordoned")
+    why = seat.closed.get(image_label(image))
+    return Verdict(reason=Reason.NODE_CORDONED, message=why) if why is not None else None
+
+
+class Haste(IntEnum):
+    """How soon a slot that leaves should go: what is worth least first."""
+
+    LOST = 0
+    """Nothing runs there any more."""
+    CLOSING = 1
+    """Its node waits for it."""
+    NONE = 2
+
+
+def haste(seats: Mapping[str, Seat], slot: ObservedSlot) -> Haste:
+    """Why a leaving slot leaves, as far as that is its node's doing."""
+    seat = seats.get(slot.node)
+    if seat is None or lost(seat):
+        return Haste.LOST
+    return Haste.NONE if closing(seat, slot.engine_image) is None else Haste.CLOSING
+
+
+def engine_verdict(seat: Seat, *, engine: str, image: str) -> Verdict | None:
+    """None if the node can start this very build: its agent offers it, or a worker of its image lives there."""
+    if seat.manned:
+        cell = seat.cell.facts if seat.cell is not None else None
+        raylets = cell.value.raylets if isinstance(cell, Known) else frozenset[Raylet]()
+        if Raylet(seat.node.name, image_label(image)) not in raylets:
+            return Verdict(reason=Reason.ENGINE_UNAVAILABLE, message=f"has no living worker of {image}")
+        return closing(seat, image)
+    offered = seat.facts.engines if seat.facts is not None else ()
+    if not any((build.engine, build.identity) == (engine, image) for build in offered):
+        return Verdict(reason=Reason.ENGINE_UNAVAILABLE, message=f"does not offer {image}")
+    return None
+
+
 def lost(seat: Seat | None) -> bool:
     """Whether the API server is sure that nothing runs there: the node is gone or has stopped answering."""
     return seat is None or not seat.node.ready
@@ -97,7 +151,7 @@ def _ready(seat: Seat, _spec: ModelSpec) -> Verdict | None:
 def _schedulable(seat: Seat, _spec: ModelSpec) -> Verdict | None:
     if not seat.node.unschedulable:
         return None
-    return Verdict(reason=Reason.NODE_NOT_SELECTED, message="is cordoned")
+    return Verdict(reason=Reason.NODE_CORDONED, message="is cordoned")
 
 
 def _taints_tolerated(seat: Seat, _spec: ModelSpec) -> Verdict | None:

@@ -2,7 +2,7 @@
 
 Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then the most free memory,
 then by name; each takes there the variant of highest quality. A slot that was placed for this release stays: only a
-new release, a lost node or a changed policy moves anything. Memory is exclusive, cores are shared.
+new release, a lost or closing node or a changed policy moves anything. Memory is exclusive, cores are shared.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.plan import Resolve, Verdict
@@ -26,38 +27,14 @@ from roadstead.domain.snapshot import (
     Unresolved,
     WeightPhase,
 )
+from roadstead.planner.bridges import bridges_over
+from roadstead.planner.deal import Deal, Target
 from roadstead.planner.ladder import due
 from roadstead.planner.memory import estimate_llama_cpp
-from roadstead.planner.nodes import Seat, lost, selection_verdict, start_verdict
+from roadstead.planner.nodes import Seat, closing, engine_verdict, haste, lost, selection_verdict, start_verdict
 from roadstead.planner.rooms import Rooms
 
 _UNQUANTIZED_BITS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One slot that should exist."""
-
-    node: str
-    content: Content
-    replicas: int
-    memory_bytes: int
-    kept: ObservedSlot | None
-    """The slot that already is there for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deal:
-    """Where the replicas of one model should be."""
-
-    targets: tuple[Target, ...]
-    leaving: tuple[ObservedSlot, ...]
-    """Slots that have no place in the deal."""
-    missing: int
-    """Replicas that found no node."""
-    refusals: Mapping[tuple[str, str], Verdict]
-    """By variant and node: why this variant was not taken there."""
-    questions: tuple[Resolve, ...]
 
 
 @dataclass(slots=True)
@@ -113,10 +90,24 @@ def deal_replicas(
     for key, slot in kept.items():
         if not table.counts[key]:
             leaving.append(slot)
+    missing = max(0, model.checked_spec.replicas - table.counts.total())
+    bridges = bridges_over(
+        missing,
+        leaving=[slot for slot in leaving if _selected(seats.get(slot.node), model.checked_spec)],
+        releases=snapshot.releases.get(model.uid, ()),
+        seats=seats,
+        rooms=table.rooms,
+        fits=partial(_bridge_fits, table),
+    )
+    bridged = {bridge.kept.name for bridge in bridges if bridge.kept is not None}
     return Deal(
-        targets=_targets(table, kept),
-        leaving=tuple(sorted(leaving, key=lambda slot: (not lost(seats.get(slot.node)), slot.name))),
-        missing=max(0, model.checked_spec.replicas - table.counts.total()),
+        targets=(*_targets(table, kept, release), *bridges),
+        leaving=tuple(
+            sorted(
+                (slot for slot in leaving if slot.name not in bridged), key=lambda slot: (haste(seats, slot), slot.name)
+            )
+        ),
+        missing=missing,
         refusals=table.refusals,
         questions=tuple(table.questions.values()),
     )
@@ -151,9 +142,19 @@ def _split(
     leaving: list[ObservedSlot] = []
     for slot in sorted(observed, key=lambda slot: slot.name):
         seat = seats.get(slot.node)
-        stays = slot.content in hashes and seat is not None and not lost(seat) and selection_verdict(seat, spec) is None
+        stays = (
+            slot.content in hashes
+            and seat is not None
+            and not lost(seat)
+            and selection_verdict(seat, spec) is None
+            and closing(seat, slot.engine_image) is None
+        )
         (staying if stays else leaving).append(slot)
     return staying, leaving
+
+
+def _selected(seat: Seat | None, spec: ModelSpec) -> bool:
+    return seat is not None and selection_verdict(seat, spec) is None
 
 
 def _still_best(table: _Table, slot: ObservedSlot) -> bool:
@@ -222,10 +223,10 @@ def _room_with_own(table: _Table, seat: Seat) -> int:
 
 def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) -> Verdict | None:
     facts = seat.facts
-    if facts is None or not any(
-        (build.engine, build.image) == (content.engine, content.engine_image) for build in facts.engines
-    ):
-        return Verdict(reason=Reason.ENGINE_UNAVAILABLE, message=f"does not offer {content.engine_image}")
+    if facts is None:
+        return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
+    if (verdict := engine_verdict(seat, engine=content.engine, image=content.engine_image)) is not None:
+        return verdict
     needed = memory_of(content, seat)
     if needed > room:
         return Verdict(
@@ -234,6 +235,13 @@ def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) 
             f"{needed - room} bytes short",
         )
     return _source_verdict(table, content, seat)
+
+
+def _bridge_fits(table: _Table, content: Content, node: str) -> bool:
+    seat = table.seats[node]
+    if start_verdict(seat, table.spec) is not None:
+        return False
+    return _content_verdict(table, content, seat, room=table.rooms.free(node)) is None
 
 
 def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | None:
@@ -257,7 +265,7 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
     return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
 
 
-def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot]) -> tuple[Target, ...]:
+def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:
     by_hash = {content.hash: content for content in table.contents}
     return tuple(
         Target(
@@ -268,6 +276,7 @@ def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot]) -> tup
             if (node, content) in kept
             else memory_of(by_hash[content], table.seats[node]),
             kept=kept.get((node, content)),
+            release=release.number,
         )
         for (node, content), count in sorted(table.counts.items())
         if count

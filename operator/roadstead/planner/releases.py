@@ -59,7 +59,7 @@ def contents_of(model: Model, *, ladder: Ladder, pools: tuple[Pool, ...]) -> tup
             quality=rung.variant.quality,
             artifact=rung.artifact,
             engine=build.engine,
-            engine_image=build.image,
+            engine_image=build.identity,
             task=model.checked_spec.task,
             served_name=model.checked_spec.served_name,
             context_tokens=model.checked_spec.requirements.context_tokens,
@@ -73,10 +73,10 @@ def contents_of(model: Model, *, ladder: Ladder, pools: tuple[Pool, ...]) -> tup
 
 
 def selected_builds(spec: ModelSpec, pools: tuple[Pool, ...]) -> tuple[EngineBuild, ...]:
-    """The engines of the pools that may serve the model, each build once."""
+    """The engines of the pools that may serve the model, each build once, from whatever registry."""
     chosen = (pool for pool in pools if not spec.placement.pools or pool.name in spec.placement.pools)
-    builds = {build for pool in chosen for build in pool.engines}
-    return tuple(sorted(builds, key=lambda build: (build.engine, build.image)))
+    builds = {(build.engine, build.identity): build for pool in chosen for build in pool.engines}
+    return tuple(build for _, build in sorted(builds.items()))
 
 
 def stamped_release(releases: tuple[Release, ...], observed: tuple[ObservedSlot, ...]) -> Release | None:

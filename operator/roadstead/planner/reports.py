@@ -14,9 +14,10 @@ from roadstead.domain.plan import ConditionReport, ModelReport, SlotReport, Vari
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot, Route
+from roadstead.planner.deal import Deal
 from roadstead.planner.ladder import Ladder
 from roadstead.planner.nodes import Seat
-from roadstead.planner.placement import Deal, quality
+from roadstead.planner.placement import quality
 from roadstead.planner.transition import Transition
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN

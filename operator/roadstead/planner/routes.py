@@ -1,7 +1,8 @@
 """What the gateways need of a model: its names and the slots that answer, with weight and capacity.
 
 A slot is in the route as soon as one of its replicas runs. Replicas weigh alike, so a slot weighs as many as it has.
-What cannot be seen is left as it was published: a cell that does not answer changes no address.
+What cannot be seen is left as it was published: a cell that does not answer changes no address. Once all answer, an
+address that none of them has is of a node that has gone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def plan_route(
     """The ModelRoute of a model whose spec is valid."""
     capacity = model.checked_spec.requirements.concurrency
     seen = frozenset(node for cell in snapshot.cells if isinstance(cell.facts, Known) for node in cell.nodes)
+    all_seen = bool(snapshot.cells) and all(isinstance(cell.facts, Known) for cell in snapshot.cells)
     published = snapshot.routes.get(model.key)
     addresses = [
         Address(
@@ -41,7 +43,7 @@ def plan_route(
         for slot in observed
         if slot.addresses and slot.node in seen
     ]
-    if published is not None:
+    if published is not None and not all_seen:
         addresses += [address for address in published.slots if address.node not in seen]
     return Route(
         name=route_name(model.key),

@@ -18,8 +18,8 @@ from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.slot import Shape, Slot
 from roadstead.domain.snapshot import FleetSnapshot, GatewayFacts, Known, ObservedSlot, Part, Route, WeightPhase
+from roadstead.planner.deal import Deal, Target
 from roadstead.planner.nodes import Seat, lost
-from roadstead.planner.placement import Deal, Target
 from roadstead.planner.rooms import Rooms
 
 _FIRST_RETRY = timedelta(seconds=20)
@@ -68,9 +68,9 @@ def plan_transition(
     for target in deal.targets:
         seat = seats[target.node]
         if target.kept is not None:
-            _keep(steps, model, release=release, target=target, kept=target.kept, seat=seat, rooms=rooms, now=now)
+            _keep(steps, model, target=target, kept=target.kept, seat=seat, rooms=rooms, now=now)
         else:
-            _start(steps, model, release=release, target=target, seat=seat, rooms=rooms)
+            _start(steps, model, target=target, seat=seat, rooms=rooms)
     if deal.missing:
         steps.fetches += _failed_fetches(release, seats)
     draining = _draining(model, deal, seats)
@@ -111,7 +111,6 @@ def _keep(
     steps: _Steps,
     model: Model,
     *,
-    release: Release,
     target: Target,
     kept: ObservedSlot,
     seat: Seat,
@@ -130,13 +129,13 @@ def _keep(
         attempt += due <= now
         steps.retries.append(max(0.0, (due - now).total_seconds()))
     replicas = kept.replicas + allowed
-    if (replicas, release.number, attempt) == (kept.replicas, kept.release, kept.attempt):
+    if (replicas, target.release, attempt) == (kept.replicas, kept.release, kept.attempt):
         return
     if seat.cell is not None and isinstance(seat.cell.facts, Known):
         steps.put.append(
             Slot(
                 model=model.key,
-                release=release.number,
+                release=target.release,
                 content=target.content,
                 node=target.node,
                 shape=Shape(threads=kept.threads),
@@ -147,14 +146,14 @@ def _keep(
         )
 
 
-def _start(steps: _Steps, model: Model, *, release: Release, target: Target, seat: Seat, rooms: Rooms) -> None:
+def _start(steps: _Steps, model: Model, *, target: Target, seat: Seat, rooms: Rooms) -> None:
     """A slot that is not there: weights first, then the slot, in as many replicas as fit beside what runs."""
     facts = seat.facts
     if facts is None:
         return  # its agent has gone since it was dealt to
     slot = Slot(
         model=model.key,
-        release=release.number,
+        release=target.release,
         content=target.content,
         node=target.node,
         shape=Shape(threads=_threads(facts.cores)),

@@ -1,0 +1,38 @@
+"""Where the replicas of one model should be: what placement decides and the transition carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from roadstead.domain.plan import Resolve, Verdict
+from roadstead.domain.release import Content
+from roadstead.domain.snapshot import ObservedSlot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One slot that should exist."""
+
+    node: str
+    content: Content
+    replicas: int
+    memory_bytes: int
+    kept: ObservedSlot | None
+    """The slot that already is there for it."""
+    release: int
+    """Number that the slot is stamped with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deal:
+    """Where the replicas of one model should be."""
+
+    targets: tuple[Target, ...]
+    leaving: tuple[ObservedSlot, ...]
+    """Slots that have no place in the deal."""
+    missing: int
+    """Replicas that found no node."""
+    refusals: Mapping[tuple[str, str], Verdict]
+    """By variant and node: why this variant was not taken there."""
+    questions: tuple[Resolve, ...]
