@@ -18,7 +18,7 @@ MODEL ?=
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ── A fleet on this machine ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -52,6 +52,19 @@ BENCH ?= tests.bench
 .PHONY: bench
 bench: $(READY) ## what it costs, as ratios: memory, gateway, planning (4 minutes)
 	@$(BIN)/python -m $(BENCH) $(ARGS)
+
+# As root. `make cluster-up` is not needed before `make test-cluster`: it brings up one of its own, unless
+# ROADSTEAD_CLUSTER_HOME names one that runs.
+.PHONY: cluster-up cluster-down test-cluster
+cluster-up: $(READY) ## start a real two-node Kubernetes here (root; 15 seconds, minutes the first time)
+	@$(BIN)/python -m tests.cluster.machine up
+
+cluster-down: $(READY) ## end that cluster and remove all of it
+	@$(BIN)/python -m tests.cluster.machine down
+
+test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 20 minutes)
+	@$(BIN)/python -m tools.images
+	@$(BIN)/pytest tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: check check-format check-lint check-types check-imports check-layout check-links check-schema
 check: check-format check-lint check-types check-imports check-layout check-links check-schema ## format, lint, types, imports, dead links, generated files

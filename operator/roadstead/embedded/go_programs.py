@@ -2,8 +2,8 @@
 
 No prebuilt archive is fetched: every byte comes through the Go module proxy with a checksum from `go.sum`. Two
 builders never collide (a file lock), and a build that was cut off leaves nothing that looks finished (built aside, then
-renamed). Sets that are missing together are built in one go: what they share is compiled once, even where Go itself is only
-borrowed for the build.
+renamed). Sets that are missing together are built in one go: what they share is compiled once, even where Go itself is
+only borrowed for the build.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class ProgramSet:
     """The folder of `go.mod` and `go.sum`, and of programs of our own."""
     packages: Mapping[str, str]
     """Import path by program."""
+    linker_flags: tuple[str, ...] = ()
+    """Beside those that every program gets: `-X` of a version."""
 
     @property
     def digest(self) -> str:
@@ -50,6 +52,7 @@ class ProgramSet:
         digest = hashlib.sha256()
         for path in (self.module / "go.mod", self.module / "go.sum", *sorted(self.module.rglob("*.go"))):
             digest.update(path.read_bytes())
+        digest.update(" ".join(self.linker_flags).encode())
         return digest.hexdigest()[:12]
 
     @property
@@ -173,7 +176,8 @@ def _looks_warm(build_cache: Path) -> bool:
 
 def _run_go(programs: ProgramSet, go: Path, output: Path, *, environment: dict[str, str], progress: Progress) -> None:
     total = _count_packages(programs, go, environment, progress)
-    command = [str(go), "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{output}/"]
+    linked = " ".join(("-s", "-w", *programs.linker_flags))
+    command = [str(go), "build", "-v", "-trimpath", f"-ldflags={linked}", "-o", f"{output}/"]
     command += programs.packages.values()
     with tempfile.TemporaryFile("w+") as log:
         with subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=programs.module) as process:
