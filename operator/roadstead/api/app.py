@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query
+from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -52,6 +53,8 @@ def read_api(*, outlook: Outlook, logs: ModelLogs, token: Callable[[], str]) -> 
     tell_problems(app)
     _answer_questions(app, outlook)
     _stream_logs(app, outlook, logs)
+    # FastAPI's own way of changing what it derives.
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return Guard(app, token=token)
 
 
@@ -114,6 +117,19 @@ def _stream_logs(app: FastAPI, outlook: Outlook, logs: ModelLogs) -> None:
             raise _no_such_model(key)
         wanted = Wanted(model=key, lines=lines, follow=follow, previous=previous)
         return LineStream(logs.lines(wanted), streams=streams)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """What FastAPI derives, without the 422 that it adds everywhere: here such errors are 400, as a ``Problem``."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
 
 
 def _no_such_model(key: ModelKey) -> ApiProblem:

@@ -34,6 +34,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_the_schema_has_these_operations_and_no_other(schema: Any) -> None:  # noqa: ANN401 - schemathesis
     assert sorted(found.ok().path for found in schema.get_all_operations()) == sorted(OPERATIONS)
     assert all(found.ok().method == "get" for found in schema.get_all_operations())
+    assert "422" not in schema["/v1/models/{namespace}/{name}"]["GET"].definition.raw["responses"]
 
 
 @pytest.mark.parametrize("mode", GenerationMode)

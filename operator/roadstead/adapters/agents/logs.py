@@ -12,7 +12,7 @@ from roadstead_worker.contract import EngineLogFiles
 
 _LIST_SECONDS: Final = 8.0
 _LONGEST_LINE_BYTES: Final = 16 * 1024
-"""A longer line is told in pieces, so that no line can fill the memory."""
+"""A longer line may be told in pieces, so that none can fill the memory."""
 
 
 class AgentLogs:
