@@ -1,4 +1,4 @@
-"""Command lines of a Ray cell on one machine: a head without CPUs and one raylet per node.
+"""A Ray cell on one machine: a head without CPUs and one raylet per node, started as a cluster starts them.
 
 Each Ray node has a loopback address of its own (never 127.0.0.1, which Ray replaces by the machine's outer address), a
 temporary directory of its own (short: Ray's sockets live there) and a share of the worker ports. The loopback network
@@ -20,8 +20,6 @@ from roadstead.embedded.ports import PortWish
 from roadstead.embedded.processes import ProcessSpec
 from roadstead.embedded.readiness import answers
 
-_OBJECT_STORE_BYTES = 100 << 20
-"""Ray's least is 75 MiB; weights never go through it."""
 _WORKER_PORTS = 400
 _SINGLE_PORTS = (
     "node-manager",
@@ -32,11 +30,8 @@ _SINGLE_PORTS = (
     "metrics-export",
 )
 HEAD = "ray-head"
-_STOP_SECONDS = 4.0
-"""A raylet with a worker that serves never ends on SIGTERM, nor does a head with its Serve controller: more is wasted.
-
-What they leave is ended by their session, and the head's store survives a SIGKILL.
-"""
+_STOP_SECONDS = 10.0
+"""The launcher gives Ray 4 s and ends then what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,94 +79,51 @@ class RayCell:
         return f"http://{self.network.head}:{self.ports['ray-dashboard']}"
 
     def head(self) -> ProcessSpec:
-        temporary = self._temporary("head")
-        command = (
-            *_ray_start(),
-            "--head",
-            f"--port={self.ports['ray-gcs']}",
-            # Ray starts its client server whether asked or not, by default on one port of the whole machine.
-            f"--ray-client-server-port={self.ports['ray-client']}",
-            f"--dashboard-host={self.network.head}",
-            f"--dashboard-port={self.ports['ray-dashboard']}",
-            "--include-dashboard=true",
-            "--no-monitor",
-            "--num-cpus=0",
-            *self._common("head", self.network.head, temporary),
-        )
-        storage = self.home.data / "ray-gcs"
-        environment = {
-            **self._environment(),
-            **self.head_env,
-            "RAY_gcs_storage": "rocksdb",
-            "RAY_gcs_storage_path": str(storage),
-            "DASHBOARD_METRIC_PORT": str(self.ports["ray-dashboard-metrics"]),
-        }
-
-        def prepare() -> None:
-            storage.mkdir(parents=True, exist_ok=True)
-            # `ray start --head` refuses to start if this names a cluster while any raylet runs on the machine.
-            (temporary / "ray_current_cluster").unlink(missing_ok=True)
-
+        own = {name: self.ports[f"ray-{name}"] for name in ("gcs", "client", "dashboard-metrics")}
         return ProcessSpec(
             name=HEAD,
-            command=command,
-            env=environment,
-            prepare=prepare,
+            command=_launcher("head"),
+            env={
+                **self.head_env,
+                **self._environment("head", self.network.head, own),
+                "ROADSTEAD_RAY_DASHBOARD": self.dashboard_url,
+                "ROADSTEAD_STATE_DIR": str(self.home.data),
+            },
             ready=answers(f"{self.dashboard_url}/api/gcs_healthz"),
             ready_within_seconds=180,
             stop_within_seconds=_STOP_SECONDS,
         )
 
     def raylet(self, node: RayNode, *, depends_on: tuple[str, ...] = ()) -> ProcessSpec:
-        command = (
-            *_ray_start(),
-            f"--address={self.network.head}:{self.ports['ray-gcs']}",
-            f"--labels=roadstead.dev/node={node.name}",
-            *self._common(node.name, node.host, self._temporary(node.name)),
-        )
         health = f"http://{node.host}:{self.ports[f'{node.name}-dashboard-agent-listen']}/api/local_raylet_healthz"
         return ProcessSpec(
             name=f"{node.name}-raylet",
-            command=command,
-            env={**self._environment(), **node.env},
+            command=_launcher("node"),
+            env={
+                **node.env,
+                **self._environment(node.name, node.host, {}),
+                "ROADSTEAD_RAY_HEAD": f"{self.network.head}:{self.ports['ray-gcs']}",
+            },
             depends_on=(HEAD, *depends_on),
             ready=answers(health),
             ready_within_seconds=180,
             stop_within_seconds=_STOP_SECONDS,
         )
 
-    def _common(self, owner: str, host: str, temporary: Path) -> tuple[str, ...]:
+    def _environment(self, owner: str, host: str, own_ports: Mapping[str, int]) -> dict[str, str]:
         first = self.ports[f"{owner}-workers"]
-        return (
-            "--block",
-            f"--node-ip-address={host}",
-            f"--temp-dir={temporary}",
-            f"--object-store-memory={_OBJECT_STORE_BYTES}",
-            f"--min-worker-port={first}",
-            f"--max-worker-port={first + _WORKER_PORTS - 1}",
-            *(f"--{name}-port={self.ports[f'{owner}-{name}']}" for name in _SINGLE_PORTS),
-            "--disable-usage-stats",
-            "--log-style=record",
-            "--log-color=false",
-        )
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # A head that is away must not end the raylets: their replicas serve meanwhile.
-            "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
-            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
-            # Ours is the only gateway and it has moved traffic away before a replica is told to stop.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-            # Engines are children of Ray's workers, which would otherwise run at nice 15.
-            "RAY_worker_niceness": "0",
-            "PYTHONUNBUFFERED": "1",
+        ports = {
+            **own_ports,
+            **{name: self.ports[f"{owner}-{name}"] for name in _SINGLE_PORTS},
+            "min-worker": first,
+            "max-worker": first + _WORKER_PORTS - 1,
         }
-
-    def _temporary(self, owner: str) -> Path:
-        return self.home.runtime / "ray" / owner
+        return {
+            "ROADSTEAD_POD_IP": host,
+            "ROADSTEAD_RAY_TOKEN_FILE": str(self.token_file),
+            "ROADSTEAD_RAY_FOLDER": str(self.home.runtime / "ray" / owner),
+            "ROADSTEAD_RAY_PORTS": ",".join(f"{name}={port}" for name, port in ports.items()),
+        }
 
 
 def ray_ports(network: LoopbackNetwork, nodes: tuple[str, ...]) -> tuple[PortWish, ...]:
@@ -190,5 +142,5 @@ def ray_ports(network: LoopbackNetwork, nodes: tuple[str, ...]) -> tuple[PortWis
     return tuple(wishes)
 
 
-def _ray_start() -> tuple[str, ...]:
-    return sys.executable, "-m", "ray.scripts.scripts", "start"
+def _launcher(role: str) -> tuple[str, ...]:
+    return sys.executable, "-m", "roadstead_worker.ray", role

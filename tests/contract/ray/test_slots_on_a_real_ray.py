@@ -26,6 +26,7 @@ from roadstead_worker.contract import (
     Problem,
     SlotArgs,
     SlotUserConfig,
+    WorkerState,
 )
 from tests.fixtures.head_door import HeadDoor
 from tests.fixtures.ray_cell import RayCell
@@ -139,6 +140,7 @@ async def test_a_new_cell_has_no_applications_and_tells_the_labels_of_its_nodes(
         state = await door.state()
         while state.nodes != ("node-a", "node-b"):
             state = await door.state(state.digest)
+    assert state.workers == (WorkerState(node="node-a"), WorkerState(node="node-b", image="0123456789ab"))
     assert state.applications == ()
     assert state.reachable
 
@@ -151,7 +153,7 @@ async def test_two_slots_that_are_put_serve_and_the_base_is_what_was_accepted(
     seen = await door.until(lambda seen: serving(seen, "alpha", "beta"), within_seconds=90, what="both slots serve")
     assert (await door.state()).base == accepted.base
     assert {name: each.config for name, each in seen.items()} == {each["name"]: each for each in TWO}
-    assert all(each.addresses[0].startswith(ray_cell.head_host) for each in seen.values())
+    assert all(each.addresses[0].startswith(ray_cell.replica_host) for each in seen.values())
 
 
 async def test_a_replica_answers_and_streams_on_its_own_port(

@@ -67,7 +67,7 @@ def test_a_replica_finds_the_agent_of_its_own_node(fleet: Fleet) -> None:
         agent, raylet = named(fleet, f"{node}-agent"), named(fleet, f"{node}-raylet")
         for variable in ("ROADSTEAD_NODE", "ROADSTEAD_STORE", "ROADSTEAD_REPLICA_TOKEN_FILE"):
             assert agent.env[variable] == raylet.env[variable]
-        assert f"--labels=roadstead.dev/node={node}" in raylet.command
+        assert raylet.env["ROADSTEAD_NODE"] == node
 
 
 def test_only_agents_gateways_and_the_operator_see_what_they_must(fleet: Fleet) -> None:
@@ -76,12 +76,12 @@ def test_only_agents_gateways_and_the_operator_see_what_they_must(fleet: Fleet) 
     assert not any("RAY_AUTH" in variable for variable in named(fleet, "operator").env)
 
 
-def test_ray_is_told_its_mode_and_patience_everywhere(fleet: Fleet) -> None:
-    for name in ("ray-head", "node-a-raylet", "node-b-raylet"):
-        environment = named(fleet, name).env
-        assert environment["RAY_AUTH_MODE"] == "token"
-        assert environment["RAY_gcs_rpc_server_reconnect_timeout_s"] == "86400"
-        assert not any("127.0.0.1" in word for word in named(fleet, name).command)
+def test_each_ray_node_has_an_address_and_ports_of_its_own(fleet: Fleet) -> None:
+    environments = [named(fleet, name).env for name in ("ray-head", "node-a-raylet", "node-b-raylet")]
+    assert len({environment["ROADSTEAD_POD_IP"] for environment in environments}) == 3
+    assert "127.0.0.1" not in {environment["ROADSTEAD_POD_IP"] for environment in environments}
+    ports = [word.partition("=")[2] for each in environments for word in each["ROADSTEAD_RAY_PORTS"].split(",")]
+    assert len(set(ports)) == len(ports)
 
 
 def test_sockets_fit_into_the_kernels_limit(monkeypatch: pytest.MonkeyPatch) -> None:

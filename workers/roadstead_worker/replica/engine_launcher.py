@@ -25,7 +25,8 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_OUT_OF_MEMORY_SCORE: Final = "500"
+_OUT_OF_MEMORY_SCORE: Final = "1000"
+"""The highest there is: above that of replicas, which Ray sets (see ``ray/command.py``)."""
 
 _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_ADD_RULE: Final = 445
