@@ -1,7 +1,7 @@
 """Where the doors are: agents by node, head agents by cell, gateways by name.
 
-Embedded, the supervisor writes a file; in a cluster the same questions are answered by Pods. Whoever follows a
-directory only asks :meth:`Directory.listing`, as often as it likes: it never waits.
+Embedded, the supervisor writes a file; in a cluster the same questions are answered by Pods (``pod_directory``).
+Whoever follows a directory only asks :meth:`Directory.listing`, as often as it likes: it never waits.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ log = structlog.get_logger(__name__)
 class AgentDoor:
     node: str
     url: str
+    """Empty: it has no address at the moment, and what it said last stands and ages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellDoor:
     name: str
     url: str
+    """Empty: its head agent has no address at the moment."""
     host: str
     """Address of the Ray head."""
     nodes: frozenset[str]

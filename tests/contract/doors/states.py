@@ -20,6 +20,7 @@ from roadstead_worker.contract import (
     ReplicaState,
     WeightPhase,
     WeightState,
+    WorkerState,
 )
 from tests.contract.postgres.ledger_values import a_content
 
@@ -97,5 +98,6 @@ def a_cell(
         base=base,
         reachable=reachable,
         nodes=("node-a",),
+        workers=(WorkerState(node="node-a", image="0123456789ab"),),
         applications=applications,
     )

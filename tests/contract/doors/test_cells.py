@@ -10,7 +10,7 @@ import pytest
 
 from roadstead.adapters.cells.doors import CellDoors
 from roadstead.domain.model import ModelKey
-from roadstead.domain.snapshot import CellFacts, Known, ObservedSlot, Stale, Unknown
+from roadstead.domain.snapshot import CellFacts, Known, ObservedSlot, Raylet, Stale, Unknown
 from roadstead.ports import DoorError, FencedError
 from roadstead_worker.contract import ConfigAccepted, ConfigRequest
 from tests.contract.doors.conftest import Operator
@@ -60,6 +60,7 @@ async def test_slots_are_read_from_what_was_put(cells: CellDoors, door: Scripted
         epoch=3,
         base="base-1",
         nodes=frozenset({"node-a"}),
+        raylets=frozenset({Raylet("node-a", "0123456789ab")}),
         slots=(
             ObservedSlot(
                 name=slot.name,
@@ -77,6 +78,7 @@ async def test_slots_are_read_from_what_was_put(cells: CellDoors, door: Scripted
                 deployed_at=datetime(2026, 3, 1, 8, tzinfo=UTC),
                 addresses=("127.0.0.10:30000",),
                 live_replicas=1,
+                engine_image=slot.content.engine_image,
             ),
         ),
     )

@@ -114,4 +114,6 @@ class AgentDoors:
         found = self._doors.get(node)
         if found is None:
             raise DoorError(Reason.AGENT_UNAVAILABLE, f"no agent is listed for node {node}")
+        if not found[0].url:
+            raise DoorError(Reason.AGENT_UNAVAILABLE, f"the agent of node {node} has no address at the moment")
         return found[0].url

@@ -107,6 +107,8 @@ class CellDoors:
         found = self._doors.get(cell)
         if found is None:
             raise DoorError(Reason.CELL_UNAVAILABLE, f"no head agent is listed for cell {cell}")
+        if not found[0].url:
+            raise DoorError(Reason.CELL_UNAVAILABLE, f"the head agent of cell {cell} has no address at the moment")
         return found
 
     def _state(self, cell: str, watch: DoorWatch[CellState, CellFacts]) -> CellState:

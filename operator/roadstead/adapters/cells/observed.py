@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roadstead.domain.model import ModelKey
-from roadstead.domain.snapshot import CellFacts, ObservedSlot
+from roadstead.domain.snapshot import CellFacts, ObservedSlot, Raylet
 from roadstead_worker.contract import SLOT_DEPLOYMENT, ApplicationState, CellState, SlotArgs, SlotUserConfig
 
 _PARTS_OF_A_NAME: Final = 4
@@ -47,6 +47,7 @@ def cell_facts(state: CellState, previous: CellFacts | None) -> CellFacts | None
         base=state.base,
         nodes=frozenset(state.nodes),
         slots=tuple(slot for slot in slots if slot is not None),
+        raylets=frozenset(Raylet(node=worker.node, image=worker.image) for worker in state.workers),
     )
 
 
@@ -78,6 +79,7 @@ def observed_slot(application: ApplicationState, before: ObservedSlot | None) ->
         deployed_at=_moment(application.deployed_at),
         addresses=application.addresses,
         live_replicas=len(application.replicas),
+        engine_image=read.args.engine_image,
     )
 
 

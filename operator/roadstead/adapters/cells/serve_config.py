@@ -13,12 +13,14 @@ from typing import Any, Final
 
 from roadstead.domain.slot import Slot, route_prefix
 from roadstead_worker.contract import (
+    IMAGE_LABEL,
     NODE_LABEL,
     SLOT_DEPLOYMENT,
     SLOT_IMPORT_PATH,
     ApplicationState,
     SlotArgs,
     SlotUserConfig,
+    image_label,
 )
 
 GRACEFUL_SHUTDOWN_SECONDS: Final = 600
@@ -72,11 +74,17 @@ def rendered(slot: Slot) -> dict[str, Any]:
                 "health_check_timeout_s": _HEALTH_TIMEOUT_SECONDS,
                 # A second copy beside the first would have no memory to start in: its lease is not planned for.
                 "max_surge_percent": 0,
-                "ray_actor_options": {"num_cpus": 0, "label_selector": {NODE_LABEL: slot.node}},
+                "ray_actor_options": {"num_cpus": 0, "label_selector": _workers_of(slot)},
                 "user_config": _user_config(slot),
             }
         ],
     }
+
+
+def _workers_of(slot: Slot) -> dict[str, str]:
+    """Labels of the workers that may run it: of its node and, where workers are Pods, from its engine's image."""
+    image = image_label(slot.content.engine_image)
+    return {NODE_LABEL: slot.node, **({IMAGE_LABEL: image} if image else {})}
 
 
 def changed(config: Mapping[str, Any], slot: Slot) -> dict[str, Any]:

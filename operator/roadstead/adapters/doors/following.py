@@ -1,6 +1,7 @@
 """Which doors there are, followed: one watch a door, begun when the directory lists it, ended when it no longer does.
 
-A door that moves to another address keeps what it said last. A door that is no longer listed is forgotten.
+A door that moves to another address keeps what it said last, and so does one that has none for a while: that is not
+asked. A door that is no longer listed is forgotten.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ F = TypeVar("F")
 class _Followed(Generic[D, S, F]):
     door: D
     watch: DoorWatch[S, F]
-    task: asyncio.Task[NoReturn]
+    task: asyncio.Task[NoReturn] | None
+    """None while the door has no address."""
+
+    def end(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
 
 
 class FollowedDoors(Generic[D, S, F]):
@@ -64,7 +70,7 @@ class FollowedDoors(Generic[D, S, F]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [followed.task for followed in self._followed.values()]
+        tasks = [followed.task for followed in self._followed.values() if followed.task is not None]
         if self._follower is not None:
             tasks.append(self._follower)
         for task in tasks:
@@ -88,7 +94,7 @@ class FollowedDoors(Generic[D, S, F]):
     def _look(self) -> None:
         listed = self._doors()
         for name in self._followed.keys() - listed.keys():
-            self._followed.pop(name).task.cancel()
+            self._followed.pop(name).end()
             self._poke(f"{name} is no longer listed")
         for name, door in listed.items():
             followed = self._followed.get(name)
@@ -96,16 +102,18 @@ class FollowedDoors(Generic[D, S, F]):
                 watch = self._watch(name)
                 self._followed[name] = _Followed(door, watch, self._start(door, watch))
                 continue
-            if followed.task.done():
+            if followed.task is not None and followed.task.done():
                 self._report(name, followed.task)
             elif followed.door.url == door.url:
                 followed.door = door
+                if not door.url:
+                    followed.watch.away()
                 continue
-            followed.task.cancel()
+            followed.end()
             followed.door, followed.task = door, self._start(door, followed.watch)
 
-    def _start(self, door: D, watch: DoorWatch[S, F]) -> asyncio.Task[NoReturn]:
-        return asyncio.create_task(watch.run(door.url), name=f"follow {watch.name}")
+    def _start(self, door: D, watch: DoorWatch[S, F]) -> asyncio.Task[NoReturn] | None:
+        return asyncio.create_task(watch.run(door.url), name=f"follow {watch.name}") if door.url else None
 
     def _report(self, name: str, task: asyncio.Task[NoReturn]) -> None:
         """A watch ends only by a defect of ours; one door's must not take the others along."""

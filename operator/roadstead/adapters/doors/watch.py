@@ -95,22 +95,28 @@ class DoorWatch(Generic[S, F]):
             return Known(self._facts)
         return Stale(self._facts, self._known_at)
 
+    def away(self) -> None:
+        """There is no address to ask at."""
+        self._why = f"{self._kind.word} {self.name} has no address"
+        self._tell(news=False)
+
     async def run(self, url: str) -> NoReturn:
         """Ask for ever."""
-        failures = 0
+        failures, answered = 0, False
         while True:
             started = asyncio.get_running_loop().time()
             self.asked += 1
             ask, previous = self.asked, self.answer
             try:
-                # After a failure without the last answer: whether the door lives is worth knowing at once.
-                answer = await self._kind.ask(url, None if failures else previous)
+                # At a new address and after a failure without the last answer: whether the door lives is worth knowing
+                # at once, although it may have nothing new to tell.
+                answer = await self._kind.ask(url, previous if answered and not failures else None)
             except DoorError as error:
                 failures += 1
                 self._fail(error, failures=failures)
                 await asyncio.sleep(self._backoff.seconds(failures))
                 continue
-            failures = 0
+            failures, answered = 0, True
             self._note(answer, ask=ask)
             took = asyncio.get_running_loop().time() - started
             await asyncio.sleep(max(0.0, self._kind.pause_seconds(previous, answer) - took))

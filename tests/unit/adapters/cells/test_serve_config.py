@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ def test_a_slot_becomes_an_application_that_the_head_agent_lets_through() -> Non
     assert SlotUserConfig.model_validate(deployment["user_config"]) == SlotUserConfig(
         release=1, memory_bytes=1 << 30, groups=2
     )
+
+
+def test_a_slot_of_an_image_runs_on_workers_of_that_image_only() -> None:
+    slot = a_slot()
+    of_an_image = replace(slot, content=replace(slot.content, engine_image="sha256:" + "0123456789abcdef" * 4))
+    (deployment,) = rendered(of_an_image)["deployments"]
+    assert deployment["ray_actor_options"]["label_selector"] == {
+        "roadstead.dev/node": "node-a",
+        "roadstead.dev/image": "0123456789ab",
+    }
 
 
 def test_growing_a_slot_changes_nothing_that_restarts_it() -> None:
