@@ -64,6 +64,7 @@ class Reason(StrEnum):
     CELL_UNAVAILABLE = "CellUnavailable"
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     NOT_OBSERVED = "NotObserved"
+    ORPHANED = "Orphaned"
 
     @classmethod
     def of_agent(cls, code: str) -> Reason:

@@ -27,8 +27,11 @@ _NOTICEABLE = 0.02
 """Share by which measured memory must move before status follows: less is noise, and each write wakes every watcher."""
 
 
-def status(report: ModelReport, *, published: Object, now: datetime, url: str) -> Object:
-    """``status`` as it should be; times and small figures of what is ``published`` stay where nothing happened."""
+def status(report: ModelReport, *, published: Object, now: datetime, url: str | None) -> Object:
+    """``status`` as it should be; times and small figures of what is ``published`` stay where nothing happened.
+
+    ``url`` is None where nobody answers any more.
+    """
     spec = report.model.spec
     measured = {row.get("name"): row.get("memory", {}) for row in published.get("slots", ())}
     rows = LocalModelStatus(
