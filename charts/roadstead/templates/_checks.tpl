@@ -23,7 +23,24 @@
     {{- $engines = append $engines .engine }}
   {{- end }}
 {{- end }}
+{{- include "roadstead.checkEnv" (list "operator" .Values.operator) }}
+{{- include "roadstead.checkEnv" (list "gateway" .Values.gateway) }}
+{{- include "roadstead.checkEnv" (list "head" .Values.head) }}
+{{- range $cell, $settings := .Values.cells }}
+  {{- include "roadstead.checkEnv" (list (print "cells." $cell) $settings) }}
+{{- end }}
 {{- if and .Values.gateway.ingress.enabled (not .Values.gateway.ingress.host) }}
   {{- fail "gateway.ingress.host is not set: an Ingress needs the host name that clients use. Give it, or leave gateway.ingress.enabled false." }}
 {{- end }}
+{{- end }}
+
+{{/* Variables that the chart sets itself: of two, one would win by chance. Call with (list "gateway" .Values.gateway). */}}
+{{- define "roadstead.checkEnv" -}}
+{{- $own := "^(HOME|POD_NAME|POD_UID|ROADSTEAD_(NAMESPACE|LISTEN|INTERNAL_LISTEN|API_LISTEN|LOG_LEVEL|CELL|POD_IP|IDENTITY|INSTALLATION|STATE_DIR|GATEWAY_URL|WATCH_NAMESPACES|DRAIN_SECONDS|[A-Z_]+_FILE))$" -}}
+{{- $path := index . 0 -}}
+{{- range $index, $variable := (index . 1).extraEnv -}}
+  {{- if regexMatch $own $variable.name -}}
+    {{- fail (printf "%s.extraEnv.%d.name: %s is set by the chart itself: take it out, and see whether another field says what you want." $path $index $variable.name) -}}
+  {{- end -}}
+{{- end -}}
 {{- end }}

@@ -3,7 +3,7 @@
 {{- define "roadstead.rules.models" -}}
 - apiGroups: [roadstead.dev]
   resources: [localmodels]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [roadstead.dev]
   resources: [localmodels/status]
   verbs: [patch]
@@ -15,7 +15,10 @@
 {{- define "roadstead.rules.uninstallModels" -}}
 - apiGroups: [roadstead.dev]
   resources: [localmodels]
-  verbs: [get, list, patch]
+  verbs: [list, patch]
+- apiGroups: [roadstead.dev]
+  resources: [localmodels/status]
+  verbs: [patch]
 {{- end }}
 
 {{/* A role and its binding to the account of a component: call with (dict "root" $ "component" … "name" … "namespace" … "rules" … "annotations" …). Without namespace: in the whole cluster. */}}
