@@ -8,8 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from roadstead.adapters.postgres.address import DATABASE_URL_VARIABLE, AddressProblem, database_url
+from roadstead.adapters.postgres.address import (
+    DATABASE_URL_FILE_VARIABLE,
+    DATABASE_URL_VARIABLE,
+    AddressProblem,
+    database_address,
+)
 from roadstead_migrations import runner
 
 
@@ -17,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Carry out one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        url = database_url(os.environ.get(DATABASE_URL_VARIABLE, ""))
+        file = os.environ.get(DATABASE_URL_FILE_VARIABLE)
+        url = database_address(url=os.environ.get(DATABASE_URL_VARIABLE, ""), file=Path(file) if file else None)()
         match options.command:
             case "upgrade":
                 said = runner.upgrade(url)
@@ -37,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m roadstead_migrations",
-        description=f"The ledger's schema, in the database of {DATABASE_URL_VARIABLE}.",
+        description=f"The ledger's schema, in the database of {DATABASE_URL_VARIABLE} (or of the file"
+        f" that {DATABASE_URL_FILE_VARIABLE} names).",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("upgrade", help="to the newest revision this program knows")

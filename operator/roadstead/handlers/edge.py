@@ -13,7 +13,7 @@ Only ``on.event`` is used: it alone makes Kopf neither annotate nor patch what i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import kopf
 
@@ -29,14 +29,19 @@ async def serve(
     models: Deliver,
     pools: Deliver,
     login: Login,
+    namespaces: Collection[str] = (),
     stop: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
 ) -> None:
-    """Watch and deliver until ``stop`` is set or the process is asked to end."""
+    """Watch and deliver until ``stop`` is set or the process is asked to end.
+
+    Our kinds must be known to the API server by then. Without ``namespaces`` all of them are watched.
+    """
     await kopf.operator(
         registry=registry(models=models, pools=pools, login=login),
         settings=settings(),
-        clusterwide=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
         standalone=True,
         stop_flag=stop,
         ready_flag=ready,
@@ -67,6 +72,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 15
     chosen.networking.connect_timeout = 5
     chosen.networking.error_backoffs = (1, 2, 5)
+    # Watching for new kinds and namespaces would need rights on all CRDs and Namespaces, and find nothing for us.
+    chosen.scanning.disabled = True
     chosen.watching.server_timeout = 300
     chosen.watching.connect_timeout = 5
     chosen.watching.reconnect_backoff = 1

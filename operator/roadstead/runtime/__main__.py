@@ -8,6 +8,7 @@ import sys
 import structlog
 from pydantic import ValidationError
 
+from roadstead.adapters.kube.workloads import WorkloadsProblem
 from roadstead.adapters.postgres.schema_version import SchemaProblem
 from roadstead.runtime import logs
 from roadstead.runtime.main import run
@@ -24,8 +25,8 @@ def main() -> int:
         settings = OperatorSettings()
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            name = "ROADSTEAD_" + "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{name}: {problem['msg']}\n")
+            name = "_".join(["ROADSTEAD", *(str(part) for part in problem["loc"][:1])]).upper()
+            sys.stderr.write(f"{name}: {problem['msg']}\n" if problem["loc"] else f"{problem['ctx']['error']}\n")
         return _EXIT_SETTINGS
     logs.configure(settings.log_level)
     try:
@@ -33,6 +34,9 @@ def main() -> int:
     except SchemaProblem as problem:
         log.error("schema.does_not_fit", message=str(problem))  # noqa: TRY400 - a sentence, not a defect
         return _EXIT_SCHEMA
+    except WorkloadsProblem as problem:
+        log.error("workloads.unusable", message=str(problem))  # noqa: TRY400 - a sentence, not a defect
+        return _EXIT_SETTINGS
     return 0
 
 

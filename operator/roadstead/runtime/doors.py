@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from roadstead.adapters.agents.doors import AgentDoors
 from roadstead.adapters.cells.doors import CellDoors
-from roadstead.adapters.directory import FileDirectory
+from roadstead.adapters.directory import Directory
 from roadstead.adapters.gateways.doors import GatewayDoors
 from roadstead.domain.snapshot import Unknown
-from roadstead.runtime.settings import OperatorSettings
 
 _FIRST_ANSWERS_SECONDS = 3.0
 _LOOK_SECONDS = 0.1
@@ -31,25 +31,24 @@ class Doors:
     @asynccontextmanager
     async def open(
         cls,
-        settings: OperatorSettings,
+        directory: Directory,
         *,
+        token_file: Path,
         epoch: Callable[[], int],
         clock: Callable[[], datetime],
         poke: Callable[[str], None],
     ) -> AsyncIterator[Doors]:
         """All doors that the directory lists, followed until the block ends."""
-        directory = FileDirectory(settings.directory_file)
-        token = settings.door_token_file
         async with AsyncExitStack() as stack:
             yield cls(
                 agents=await stack.enter_async_context(
-                    AgentDoors(directory=directory, token_file=token, epoch=epoch, clock=clock, poke=poke)
+                    AgentDoors(directory=directory, token_file=token_file, epoch=epoch, clock=clock, poke=poke)
                 ),
                 cells=await stack.enter_async_context(
-                    CellDoors(directory=directory, token_file=token, epoch=epoch, clock=clock, poke=poke)
+                    CellDoors(directory=directory, token_file=token_file, epoch=epoch, clock=clock, poke=poke)
                 ),
                 gateways=await stack.enter_async_context(
-                    GatewayDoors(directory=directory, token_file=token, clock=clock, poke=poke)
+                    GatewayDoors(directory=directory, token_file=token_file, clock=clock, poke=poke)
                 ),
             )
 

@@ -13,9 +13,12 @@ from datetime import UTC, datetime
 
 import structlog
 
+from roadstead.adapters.directory import Directory, FileDirectory
 from roadstead.adapters.kube.cluster import KubernetesCluster
 from roadstead.adapters.kube.lease import Leadership, LeaseLost, LeaseSettings
 from roadstead.adapters.kube.settings import KubeSettings
+from roadstead.adapters.kube.workloads import Workloads, read_workloads
+from roadstead.adapters.pod_directory import PodDirectory
 from roadstead.adapters.postgres.schema_version import SchemaProblem
 from roadstead.adapters.postgres.store import PostgresLedger
 from roadstead.handlers import edge
@@ -36,22 +39,40 @@ from roadstead.services.turn import Turn
 EXIT_LEASE_LOST = 3
 _LAST_TURN_SECONDS = 15.0
 _RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
 
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: OperatorSettings) -> None:
-    """Run until asked to end; ``SchemaProblem`` if this program cannot live with the ledger's schema."""
+    """Run until asked to end.
+
+    Raises ``SchemaProblem`` if this program cannot live with the ledger's schema, ``WorkloadsProblem`` if it cannot
+    read what the chart says.
+    """
+    workloads = read_workloads(settings.workloads_file) if settings.workloads_file is not None else None
     trigger, metrics = Trigger(), OperatorMetrics()
     epoch = _Epoch()
     async with AsyncExitStack() as stack:
-        kube = KubeSettings(namespace=settings.namespace, gateway_url=settings.gateway_url)
-        cluster = await stack.enter_async_context(KubernetesCluster.connect(kube, poke=trigger.poke))
-        doors = await stack.enter_async_context(Doors.open(settings, epoch=epoch, clock=_now, poke=trigger.poke))
+        kube = KubeSettings(
+            namespace=settings.namespace,
+            watch_namespaces=settings.watch_namespaces,
+            gateway_url=settings.gateway_url,
+        )
+        cluster = await stack.enter_async_context(
+            KubernetesCluster.connect(kube, poke=trigger.poke, workloads=workloads)
+        )
+        doors = await stack.enter_async_context(
+            Doors.open(
+                _directory(settings, cluster, workloads),
+                token_file=settings.door_token_file,
+                epoch=epoch,
+                clock=_now,
+                poke=trigger.poke,
+            )
+        )
         epoch.leadership = cluster.leadership(
-            LeaseSettings(namespace=settings.namespace, identity=settings.identity),
-            doors=doors.highest_epoch,
-            lost=_end_the_process,
+            _lease(settings, workloads), doors=doors.highest_epoch, lost=_end_the_process
         )
         ledger = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
         ports = Ports(cluster=cluster, agents=doors.agents, cells=doors.cells, gateways=doors.gateways, ledger=ledger)
@@ -74,12 +95,46 @@ async def run(settings: OperatorSettings) -> None:
             synced=lambda: cluster.synced,
             fenced=epoch.rise_above,
         )
-        leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
         health = await serve_health(settings.listen, vitals=_vitals(epoch, loop, cluster), metrics=metrics)
         stack.push_async_callback(health.cleanup)
         await stack.enter_async_context(served_read_api(settings, outlook=outlook, ports=ports, logs=doors.agents.logs))
-        await edge.serve(models=cluster.deliver_model, pools=cluster.deliver_pool, login=cluster.kopf_credentials)
+        await _synced(cluster)
+        leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
+        await edge.serve(
+            models=cluster.deliver_model,
+            pools=cluster.deliver_pool,
+            login=cluster.kopf_credentials,
+            namespaces=settings.watch_namespaces,
+        )
         await _end(leading, loop, epoch.leadership)
+
+
+def _directory(settings: OperatorSettings, cluster: KubernetesCluster, workloads: Workloads | None) -> Directory:
+    """Where the doors are: in a file, or at Pods."""
+    if settings.directory_file is not None:
+        return FileDirectory(settings.directory_file)
+    return PodDirectory(
+        pods=cluster.doors,
+        nodes=cluster.nodes,
+        cells=workloads.cells.items() if workloads is not None else (),
+        clock=_now,
+    )
+
+
+def _lease(settings: OperatorSettings, workloads: Workloads | None) -> LeaseSettings:
+    """The Lease of this release of the chart; on one machine there is one fleet and its name is fixed."""
+    release = workloads.release if workloads is not None else "roadstead"
+    return LeaseSettings(namespace=settings.namespace, identity=settings.identity, name=f"{release}-operator")
+
+
+async def _synced(cluster: KubernetesCluster) -> None:
+    """Every list has been read once.
+
+    Before that nobody should lead; and Kopf, which looks for our kinds only once, would not find them if they are being
+    installed just now.
+    """
+    while not cluster.synced:  # noqa: ASYNC110 - the stores tell no one event
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 class _Epoch:
@@ -119,7 +174,7 @@ async def _ledger(
             log.warning("installation.unknown", code=error.code, message=error.message)
             await asyncio.sleep(_RETRY_SECONDS)
     ledger = PostgresLedger(
-        settings.database_url.get_secret_value(),
+        settings.database_address(),
         installation=installation,
         epoch=epoch,
         clock=_now,

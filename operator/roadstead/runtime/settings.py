@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL
+
+from roadstead.adapters.postgres.address import database_address
 
 
 def _identity() -> str:
@@ -22,19 +27,28 @@ def _identity() -> str:
 class OperatorSettings(BaseSettings):
     """Settings of one operator process."""
 
-    model_config = SettingsConfigDict(env_prefix="ROADSTEAD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ROADSTEAD_", env_ignore_empty=True, frozen=True)
 
     namespace: str = "roadstead"
     """Namespace of the product: its Lease and the ModelRoutes live there."""
 
-    directory_file: Path
-    """File that lists the doors of agents, cells and gateways; re-read on change."""
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated namespaces whose LocalModels are looked after. None: all, which needs a ClusterRole."""
+
+    workloads_file: Path | None = None
+    """``workloads.yaml`` of the chart. Without it agents and workers are not Pods, and none are made."""
+
+    directory_file: Path | None = None
+    """File that lists the doors of agents, cells and gateways; re-read on change. Without it they are found by Pods."""
 
     door_token_file: Path
     """File with the bearer that agents, head agents and gateways demand."""
 
-    database_url: SecretStr
+    database_url: SecretStr = SecretStr("")
     """Postgres: the ledger. Serving goes on while it is away; only new releases wait."""
+
+    database_url_file: Path | None = None
+    """File with that address, instead of it; re-read for every new connection."""
 
     installation: str = ""
     """Name of this installation in the ledger. Empty: uid of the namespace kube-system and ``namespace``.
@@ -59,3 +73,26 @@ class OperatorSettings(BaseSettings):
 
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.directory_file is None and self.workloads_file is None:
+            raise ValueError(
+                "ROADSTEAD_WORKLOADS_FILE (in a cluster) or ROADSTEAD_DIRECTORY_FILE (on one machine) has to be set: "
+                "they tell where agents, cells and gateways are"
+            )
+        self.database_address()  # says what is wrong with it now, not at the first connection
+        return self
+
+    def database_address(self) -> Callable[[], URL]:
+        """Where Postgres is. Raises ``AddressProblem``."""
+        address = database_address(url=self.database_url.get_secret_value(), file=self.database_url_file)
+        address()
+        return address

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from roadstead.adapters.postgres.address import database_address
 from roadstead.adapters.postgres.schema_version import SchemaProblem
 from roadstead.adapters.postgres.store import PostgresLedger
 from roadstead.domain.plan import World
@@ -44,7 +46,7 @@ class Leader:
         self.epoch = epoch
         self.pokes: list[str] = []
         self.ledger = PostgresLedger(
-            url,
+            lambda: url,
             installation=installation,
             epoch=lambda: self.epoch,
             clock=self.clock,
@@ -302,6 +304,24 @@ async def test_killed_backends_cost_nothing_but_a_new_connection(database: URL, 
             " WHERE application_name = 'roadstead-operator' AND datname = current_database()"
         )
         assert await leader.ledger.number_release(a_model(), (a_content("b"),)) == 2
+
+
+async def test_an_address_that_was_changed_in_its_file_holds_for_the_next_connection(
+    database: URL, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://nobody@127.0.0.1:1/none\n")
+    ledger = PostgresLedger(
+        database_address(url="", file=file), installation="here", epoch=lambda: 1, clock=Clock(), probe_seconds=0.05
+    )
+    async with ledger:
+        await until(lambda: "port 1 failed" in str(ledger.facts()), "nobody answers there")
+        file.unlink()
+        await until(lambda: "cannot be read: No such file" in str(ledger.facts()), "a lost file is told, not died of")
+
+        file.write_text(database.set(drivername="postgresql").render_as_string(hide_password=False))
+
+        await until(lambda: isinstance(ledger.facts(), Known), "the ledger answers")
 
 
 async def test_a_database_that_goes_away_becomes_stale_and_comes_back(database: URL) -> None:

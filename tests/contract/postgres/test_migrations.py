@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
@@ -110,6 +111,25 @@ def test_an_address_that_cannot_be_used_is_named_without_repeating_it(
     assert capsys.readouterr().err.startswith("ROADSTEAD_DATABASE_URL ")
     with pytest.raises(AddressProblem):
         database_url(address)
+
+
+def test_the_address_may_stand_in_a_file(
+    empty_database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "url"
+    monkeypatch.delenv("ROADSTEAD_DATABASE_URL", raising=False)
+    monkeypatch.setenv("ROADSTEAD_DATABASE_URL_FILE", str(file))
+    assert main(["current"]) == 1
+    assert capsys.readouterr().err == (
+        f"ROADSTEAD_DATABASE_URL_FILE {file} cannot be read: No such file or directory\n"
+    )
+
+    file.write_text(empty_database.set(drivername="postgresql").render_as_string(hide_password=False) + "\n")
+    assert main(["upgrade"]) == 0
+
+    monkeypatch.setenv("ROADSTEAD_DATABASE_URL", "postgresql://somewhere.else/ledger")
+    assert main(["current"]) == 1
+    assert "are both set: take one of them away" in capsys.readouterr().err
 
 
 def _tables(url: URL) -> set[str]:

@@ -1,17 +1,21 @@
 """Where Postgres is and how patiently it is spoken to.
 
-One address serves the operator and the migrations; both take it from ``ROADSTEAD_DATABASE_URL`` as people write it
-(``postgresql://``, ``postgres://`` or ``postgresql+psycopg://``) and speak psycopg 3. Passwords never reach a message.
+One address serves the operator and the migrations; both take it as people write it (``postgresql://``, ``postgres://``
+or ``postgresql+psycopg://``) from ``ROADSTEAD_DATABASE_URL``, or from the file that ``ROADSTEAD_DATABASE_URL_FILE``
+names, and speak psycopg 3. Passwords never reach a message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy
 from sqlalchemy.engine import URL, make_url
 
 DATABASE_URL_VARIABLE: Final = "ROADSTEAD_DATABASE_URL"
+DATABASE_URL_FILE_VARIABLE: Final = "ROADSTEAD_DATABASE_URL_FILE"
 CONNECT_SECONDS: Final = 3
 STATEMENT_SECONDS: Final = 5
 _SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg")
@@ -21,19 +25,46 @@ class AddressProblem(ValueError):
     """The address of the database cannot be used. The message never repeats it: it may hold a password."""
 
 
-def database_url(text: str) -> URL:
-    """The address with the driver this product uses."""
+def database_address(*, url: str, file: Path | None) -> Callable[[], URL]:
+    """Where Postgres is, by exactly one of the two.
+
+    A file (a mounted Secret) is read again at each call, so that a password that was changed is found. Raises
+    :class:`AddressProblem`, also when called.
+    """
+    if url and file is not None:
+        raise AddressProblem(
+            f"{DATABASE_URL_VARIABLE} and {DATABASE_URL_FILE_VARIABLE} are both set: take one of them away"
+        )
+    if file is not None:
+        return lambda: _in_file(file)
+    address = database_url(url)
+    return lambda: address
+
+
+def database_url(text: str, *, named: str = DATABASE_URL_VARIABLE) -> URL:
+    """The address with the driver this product uses; ``named`` says where it was written."""
     if not text:
-        raise AddressProblem(f"{DATABASE_URL_VARIABLE} is not set: it names the database of the ledger")
+        raise AddressProblem(f"{named} is not set: it names the database of the ledger")
     try:
         url = make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise AddressProblem(
-            f"{DATABASE_URL_VARIABLE} is not an address such as postgresql://user@host/name"
-        ) from error
+        raise AddressProblem(f"{named} is not an address such as postgresql://user@host/name") from error
     if url.drivername not in _SCHEMES:
-        raise AddressProblem(f"{DATABASE_URL_VARIABLE} starts with {url.drivername}://, only postgresql:// is served")
+        raise AddressProblem(f"{named} starts with {url.drivername}://, only postgresql:// is served")
     return url.set(drivername="postgresql+psycopg")
+
+
+def _in_file(file: Path) -> URL:
+    named = f"{DATABASE_URL_FILE_VARIABLE} {file}"
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AddressProblem(
+            f"{named} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+        ) from error
+    if not text:
+        raise AddressProblem(f"{named} is empty: it holds the address of the ledger's database")
+    return database_url(text, named=named)
 
 
 def spoken(url: URL) -> str:

@@ -21,11 +21,11 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from roadstead.adapters.postgres.address import STATEMENT_SECONDS, connection_arguments
+from roadstead.adapters.postgres.address import STATEMENT_SECONDS, AddressProblem, connection_arguments
 from roadstead.domain.reasons import Reason
 from roadstead.ports import DoorError
 
@@ -59,21 +59,23 @@ class ReadOnly(LedgerDown):
 class Database:
     """A small pool of connections and the threads that wait for them."""
 
-    def __init__(self, url: URL, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, address: Callable[[], URL], *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience = patience_seconds
+        self._address = address
+        self._arguments = connection_arguments(
+            application="roadstead-operator", lock_seconds=_LOCK_SECONDS, statement_seconds=STATEMENT_SECONDS
+        )
         self._engine = create_engine(
-            url,
+            address(),
             pool_size=_THREADS,
             max_overflow=0,
             pool_timeout=patience_seconds,
             pool_pre_ping=True,
             pool_recycle=900,
-            connect_args=connection_arguments(
-                application="roadstead-operator", lock_seconds=_LOCK_SECONDS, statement_seconds=STATEMENT_SECONDS
-            ),
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
         self._connections: WeakSet[Any] = WeakSet()
+        event.listen(self._engine, "do_connect", self._to_the_address_of_now)
         event.listen(self._engine, "connect", lambda connection, _: self._connections.add(connection))
 
     async def transact(self, work: Callable[[Session], T]) -> T:
@@ -95,6 +97,15 @@ class Database:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._cut()
         self._engine.dispose()
+
+    def _to_the_address_of_now(
+        self, dialect: Dialect, _record: object, positional: list[Any], named: dict[str, Any]
+    ) -> None:
+        """A password or a host that was changed holds for every new connection, without a restart."""
+        first, then = dialect.create_connect_args(self._address())
+        positional[:] = first
+        named.clear()
+        named.update({**then, **self._arguments})
 
     def _transact(self, work: Callable[[Session], T]) -> T:
         connected = False
@@ -118,6 +129,8 @@ class Database:
             raise LedgerDown(first_line(error)) from error
         except SQLAlchemyError as error:
             raise LedgerDown(first_line(error)) from error
+        except AddressProblem as problem:
+            raise LedgerDown(str(problem)) from problem
 
     def _cut(self) -> None:
         for connection in list(self._connections):

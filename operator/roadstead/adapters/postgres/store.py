@@ -20,7 +20,6 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from roadstead.adapters.postgres.address import database_url
 from roadstead.adapters.postgres.database import AnswerLost, Database, ReadOnly
 from roadstead.adapters.postgres.fence import Writer
 from roadstead.adapters.postgres.numbering import find_release, number_release
@@ -44,7 +43,7 @@ class PostgresLedger:
 
     def __init__(
         self,
-        url: str | URL,
+        address: Callable[[], URL],
         *,
         installation: str,
         epoch: Callable[[], int],
@@ -53,7 +52,6 @@ class PostgresLedger:
         probe_seconds: float = _PROBE_SECONDS,
         patience_seconds: float | None = None,
     ) -> None:
-        address = database_url(url) if isinstance(url, str) else url
         self._database = (
             Database(address) if patience_seconds is None else Database(address, patience_seconds=patience_seconds)
         )
