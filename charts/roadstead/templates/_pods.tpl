@@ -102,12 +102,3 @@ failureThreshold: {{ index . 4 }}
 {{- $live := lookup "v1" "Secret" $root.Release.Namespace (printf "%s-%s" $root.Release.Name (index . 1)) | default dict -}}
 {{- $live.data | default dict | toJson -}}
 {{- end }}
-
-{{/*
-Hash of a Secret that somebody else keeps, so that Pods which read it once restart at the next upgrade. One that the
-chart makes never changes, and its first content is not known yet when it is rendered: none for it.
-*/}}
-{{- define "roadstead.secretChecksum" -}}
-{{- $live := lookup "v1" "Secret" (index . 0).Release.Namespace (index . 1) | default dict -}}
-{{- $live.data | default dict | toJson | sha256sum -}}
-{{- end }}

@@ -15,7 +15,7 @@
 {{- define "roadstead.rules.uninstallModels" -}}
 - apiGroups: [roadstead.dev]
   resources: [localmodels]
-  verbs: [list, patch]
+  verbs: [get, list, patch]
 - apiGroups: [roadstead.dev]
   resources: [localmodels/status]
   verbs: [patch]
