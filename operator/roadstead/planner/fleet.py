@@ -1,14 +1,14 @@
 """``plan``: from one picture of the fleet to what should be done about it, model by model, the oldest first.
 
 Equal snapshots at equal times give equal plans. The order of the actions is the order in which they are carried out:
-what adds comes before what takes away, and a finalizer goes last of all.
+what adds comes before what takes away; a finalizer goes last of all that concerns a model, and Pods after that.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from roadstead.domain.model import Model, ModelKey
@@ -25,12 +25,16 @@ from roadstead.domain.plan import (
 )
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
+from roadstead.planner.adoption import plan_adoption
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure, slots_of
 from roadstead.planner.ladder import RETRY, resolve_ladder
+from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.placement import deal_replicas
+from roadstead.planner.pods import plan_pods
+from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.releases import choose_release, stamped_release
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rooms import Rooms
@@ -59,7 +63,10 @@ class _Draft:
 
 def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
     """What the fleet should look like next. Pure; see the package for what that promises."""
-    places = seats(snapshot)
+    adoption = plan_adoption(snapshot)
+    told, snapshot = snapshot, with_members(replace(snapshot, pools=adoption.pools))
+    pods = plan_pods(snapshot)
+    places = seats(snapshot, pods.closed)
     draft = _Draft(
         snapshot=snapshot,
         now=now,
@@ -75,9 +82,21 @@ def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
         else:
             _serve(draft, model)
     _sweep_orphans(draft)
+    protection = pods.protection(draft.put)
     return FleetPlan(
-        actions=(*draft.actions, *draft.fetches.values(), *_cell_changes(draft), *draft.last),
+        actions=(
+            *adoption.records,
+            *pods.additions(),
+            *draft.actions,
+            *draft.fetches.values(),
+            *protection.protect,
+            *_cell_changes(draft),
+            *draft.last,
+            *protection.unprotect,
+            *pods.removals(),
+        ),
         reports=tuple(draft.reports),
+        pools=report_pools(told, adoption=adoption, pods=pods),
         wake_after_seconds=min(draft.wakes, default=None),
     )
 

@@ -40,6 +40,11 @@ def observe(ports: Ports, resolutions: ResolutionBook) -> FleetSnapshot:
         gateways=dict(ports.gateways.facts()),
         ledger=ports.ledger.facts(),
         resolutions=resolutions.answers(),
+        workloads=ports.cluster.workloads,
+        pods=ports.cluster.pods(),
+        claims=ports.cluster.claims(),
+        budgets=ports.cluster.budgets(),
+        adoptions=dict(ports.cluster.adoptions()),
     )
 
 

@@ -52,7 +52,7 @@ class Turn:
         plan = await self.planner(snapshot, now)
         self.note(Planned(snapshot=snapshot, plan=plan, at=now))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        unpublished = await publish(plan.reports, self.ports.cluster)
+        unpublished = await publish(plan, self.ports.cluster)
         await self._record(snapshot)
         if outcome.failed or unpublished:
             again: float | None = 2.0
