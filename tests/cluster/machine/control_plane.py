@@ -34,7 +34,7 @@ def control_plane_spec(home: ClusterHome, programs: Programs, authority: Authori
         "kube-controller-manager": _controller_manager(home, programs, authority, signing_key),
         "kube-scheduler": _scheduler(home, programs, authority),
     }
-    after = dict.fromkeys(commands, f"{CONTROL_PLANE_ADDRESS}:{API_PORT}") | {
+    after = dict.fromkeys(commands, SERVER) | {
         "etcd": "",
         "kube-apiserver": "127.0.0.1:2379",
     }

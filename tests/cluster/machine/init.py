@@ -6,10 +6,12 @@ kills every process of the tree, and what was mounted or configured in its names
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -42,7 +44,7 @@ class Service:
     command: tuple[str, ...]
     environment: dict[str, str]
     after: str = ""
-    """Not before this answers: `HOST:PORT`, or a path that exists."""
+    """Not before this answers: `HOST:PORT`, `https://HOST:PORT` of an API server, or a path that exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +164,27 @@ def _start(service: Service, logs: Path) -> int:
 def _answers(condition: str) -> bool:
     if not condition or condition.startswith("/"):
         return not condition or Path(condition).exists()
+    if condition.startswith("https:"):
+        return _is_ready(condition.removeprefix("https://"))
     host, port = condition.split(":")
     try:
         socket.create_connection((host, int(port)), timeout=0.2).close()
     except OSError:
         return False
     return True
+
+
+def _is_ready(address: str) -> bool:
+    """Whether an API server has made the roles without which it would turn away whoever comes early."""
+    # Nothing secret is asked, and everybody may ask it.
+    connection = http.client.HTTPSConnection(address, timeout=1, context=ssl._create_unverified_context())  # noqa: S323
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _reaped() -> list[int]:

@@ -13,8 +13,6 @@ from tests.cluster.machine.debian import environment
 from tests.cluster.machine.home import ClusterHome
 from tests.cluster.machine.init import MachineSpec, Service
 from tests.cluster.machine.network import (
-    API_PORT,
-    CONTROL_PLANE_ADDRESS,
     DNS_ADDRESS,
     POD_RANGE,
     node_address,
@@ -24,7 +22,6 @@ from tests.cluster.machine.programs import Programs
 from tests.cluster.machine.scratch_images import PAUSE
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-_API = f"{CONTROL_PLANE_ADDRESS}:{API_PORT}"
 
 
 def node_spec(home: ClusterHome, programs: Programs, authority: Authority, node: str) -> MachineSpec:
@@ -61,10 +58,10 @@ def node_spec(home: ClusterHome, programs: Programs, authority: Authority, node:
 
     commands = {
         "containerd": (containerd, ""),
-        "kubelet": (kubelet, _API),
-        "kube-proxy": (proxy, _API),
-        "network-policies": (ours("network_policies"), _API),
-        "local-volumes": (ours("local_volumes"), _API),
+        "kubelet": (kubelet, SERVER),
+        "kube-proxy": (proxy, SERVER),
+        "network-policies": (ours("network_policies"), SERVER),
+        "local-volumes": (ours("local_volumes"), SERVER),
     }
     return MachineSpec(
         name=node,

@@ -13,7 +13,7 @@ from tests.cluster.machine.helm import ensure_helm
 
 NODE_PROGRAMS = ProgramSet(
     name="cluster",
-    title="kubelet, kube-proxy, kube-scheduler 1.36, CoreDNS and pause",
+    title="kubelet, kube-proxy, kube-scheduler 1.36, CoreDNS, pause and fetch",
     module=Path(__file__).resolve().parents[1] / "programs",
     packages={
         "kubelet": "k8s.io/kubernetes/cmd/kubelet",
@@ -21,6 +21,7 @@ NODE_PROGRAMS = ProgramSet(
         "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
         "coredns": "./coredns",
         "pause": "./pause",
+        "fetch": "./fetch",
     },
     # A Node shows its kubelet's version, and a module fetched by Go does not know its own.
     linker_flags=(
@@ -37,7 +38,7 @@ class Programs:
 
     control_plane: Binaries
     node: Path
-    """Folder of kubelet, kube-proxy, kube-scheduler, coredns and pause."""
+    """Folder of kubelet, kube-proxy, kube-scheduler, coredns, pause and fetch."""
     debian: Path
     """Folder that is laid out like `/`."""
     helm: Path

@@ -13,7 +13,7 @@ from typing import Any
 PAUSE = "roadstead.test/pause:1"
 COREDNS = "roadstead.test/coredns:1"
 BUSYBOX = "roadstead.test/busybox:1"
-_APPLETS = ("sh", "cat", "echo", "httpd", "id", "ls", "mkdir", "nc", "nslookup", "sleep", "stat", "touch", "wget")
+_APPLETS = ("sh", "cat", "echo", "httpd", "id", "ls", "mkdir", "nslookup", "sleep", "stat", "touch")
 
 
 def write_image(
@@ -65,7 +65,7 @@ def write_own_images(directory: Path, *, node_programs: Path, busybox: Path) -> 
     write_image(
         directory / "busybox.tar",
         name=BUSYBOX,
-        files={"bin/busybox": busybox},
+        files={"bin/busybox": busybox, "bin/fetch": node_programs / "fetch"},
         command=("/bin/sleep", "infinity"),
         links={f"bin/{applet}": "busybox" for applet in _APPLETS},
     )
