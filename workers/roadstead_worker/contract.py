@@ -20,7 +20,8 @@ Node agent, unix socket ``$ROADSTEAD_STORE/agent.sock`` (peer uid checked; for r
     POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM)
     POST   /measurements Measurement     -> 204
 Head agent (bearer ``door.token``):
-    GET    /healthz
+    GET    /healthz                      no bearer needed
+    GET    /readyz                       no bearer needed; 200 while Ray's dashboard answers, else 503
     GET    /state?after=D                -> CellState
     PUT    /config       ConfigRequest   -> 200 ConfigAccepted | 409 StaleEpoch | 412 BaseChanged   (mutating)
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -172,6 +173,25 @@ async def test_when_ray_is_away_the_last_good_answer_stands_and_writes_are_refus
         dashboard.away = False
         async with asyncio.timeout(5):
             assert (await door.state(state.digest)).reachable
+
+
+async def test_the_kubelet_learns_without_a_token_whether_ray_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "UNREACHABLE_SECONDS", 0.1)
+    monkeypatch.setattr(head, "BUSY_SECONDS", 0.02)
+    async with opened(tmp_path) as (dashboard, door), aiohttp.ClientSession() as kubelet:
+
+        async def status(path: str) -> int:
+            async with kubelet.get(door.address + path) as answer:
+                return answer.status
+
+        good = await door.state()
+        assert (await status("/readyz"), await status("/healthz"), await status("/state")) == (200, 200, 401)
+        dashboard.away = True
+        async with asyncio.timeout(5):
+            await door.state(good.digest)
+        assert (await status("/readyz"), await status("/healthz")) == (503, 200)
 
 
 async def test_two_writers_on_one_base_take_turns_and_the_second_is_refused(tmp_path: Path) -> None:

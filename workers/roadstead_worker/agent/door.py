@@ -2,8 +2,9 @@
 
 ``door_application`` makes an aiohttp application in which
 
-* every path but ``/healthz`` demands ``Authorization: Bearer <token>``; the token's file is read again when it changes
-  and compared in constant time. A missing or empty file closes the door (503): no token is not "everybody may enter";
+* every path but the kubelet's, ``/healthz`` and ``/readyz``, demands ``Authorization: Bearer <token>``; the token's
+  file is read again when it changes and compared in constant time. A missing or empty file closes the door (503): no
+  token is not "everybody may enter";
 * every error is a ``Problem`` in JSON, also the framework's own (404, 405, 413). An unforeseen exception is logged and
   told as ``InternalError`` without its text, which may quote secrets or paths;
 * a body is at most ``body_limit_bytes`` and is parsed strictly (``read_body``).
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 Body = TypeVar("Body", bound=Wire)
 
-OPEN_PATHS: Final = frozenset({"/healthz"})
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 
 _FRAMEWORK_CODES: Final = {

@@ -150,6 +150,12 @@ class HeadAgent:
         log.info("config put", cell=self._settings.cell, epoch=epoch, applications=len(applications), base=base)
         return wire_response(ConfigAccepted(base=base))
 
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """For the kubelet: 200 while Ray answers, else 503 ``CellUnreachable``."""
+        if not self._reachable:
+            raise DoorProblem(status=503, code="CellUnreachable", message="Ray's dashboard does not answer.")
+        return web.json_response({"status": "ok"})
+
     async def _swap(self, base: str, applications: list[dict[str, Any]]) -> None:
         current = base_of(await self._ray.serve())
         if base != current:
@@ -205,6 +211,7 @@ async def serving(settings: HeadSettings) -> AsyncIterator[asyncio.Task[None]]:
         ray = RayDashboard(address=settings.dashboard, token=settings.ray_token, session=session)
         agent = HeadAgent(settings, ray)
         door = door_application(token=BearerFile(settings.door_token), body_limit_bytes=BODY_LIMIT_BYTES)
+        door.router.add_get("/readyz", agent.readyz)
         door.router.add_get("/state", agent.published.handle)
         door.router.add_put("/config", agent.put_config)
         runner = web.AppRunner(door, access_log=None, shutdown_timeout=5.0)

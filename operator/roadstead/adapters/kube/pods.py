@@ -211,7 +211,7 @@ def _agent(wish: PodWish, workloads: Workloads) -> Object:
         "resources": workloads.agent.resources.model_dump(exclude_defaults=True),
         "readinessProbe": _probe("/healthz", AGENT_PORT, period=2, timeout=2, failures=3),
         "livenessProbe": _probe("/healthz", AGENT_PORT, period=10, timeout=5, failures=6),
-        "lifecycle": _drained(),
+        "lifecycle": _drained(wish.role),
         "securityContext": _confined(),
         "volumeMounts": _mounts(),
     }
@@ -241,7 +241,7 @@ def _worker(wish: PodWish, workloads: Workloads, *, head: str) -> Object:
             },
         },
         "readinessProbe": _probe("/api/local_raylet_healthz", _RAY_AGENT_PORT, period=5, timeout=5, failures=3),
-        "lifecycle": _drained(),
+        "lifecycle": _drained(wish.role),
         "securityContext": _confined(),
         "volumeMounts": [*_mounts(), {"name": "shared-memory", "mountPath": "/dev/shm"}],  # noqa: S108 - a mount
     }
@@ -289,9 +289,9 @@ def _confined() -> Object:
     }
 
 
-def _drained() -> Object:
+def _drained(role: PodRole) -> Object:
     """Ends when no lease is held any more; until then the process is not told to end."""
-    return {"preStop": {"exec": {"command": ["python3", "-m", "roadstead_worker.drained"]}}}
+    return {"preStop": {"exec": {"command": ["python3", "-m", "roadstead_worker.drained", str(role)]}}}
 
 
 def _probe(path: str, port: int, *, period: int, timeout: int, failures: int) -> Object:
