@@ -91,6 +91,7 @@ check-links: $(READY)
 
 check-schema: $(READY)
 	@$(BIN)/python -m roadstead.adapters.kube.schema check
+	@$(BIN)/python tools/chart_values.py --check
 
 # ── Care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,8 +104,9 @@ format: $(READY) ## let ruff write the format and mend what it safely can
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-schema: $(READY) ## write the CRDs of the chart from the pydantic models; a changed one becomes the next revision
+schema: $(READY) ## write the chart's generated files: CRDs (a changed one becomes the next revision) and values
 	@$(BIN)/python -m roadstead.adapters.kube.schema write
+	@$(BIN)/python tools/chart_values.py
 
 # No address is written into the locks: they must work behind any mirror.
 PLAIN := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
