@@ -7,6 +7,7 @@ imported when it is first needed: it costs half a second.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
@@ -46,9 +47,11 @@ class KubeApi:
         from kubernetes.config import kube_config  # noqa: PLC0415 - half a second
         from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
 
+        # The client looks at KUBECONFIG once, when it is imported.
+        files = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
-            contexts, current = kube_config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-            client = kube_config.new_client_from_config(context=context)  # type: ignore[no-untyped-call]
+            contexts, current = kube_config.list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
+            client = kube_config.new_client_from_config(files, context=context)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError, ValueError) as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise CommandError(

@@ -7,10 +7,10 @@ the object may vanish with it.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import sleep
 from typing import Final
 
 from roadstead.cli.failures import EXIT_REFUSED, CommandError
@@ -58,12 +58,11 @@ def free(
     product_namespace: str,
     release: str,
     force: bool,
-    wait: Callable[[float], None] = time.sleep,
 ) -> Freed:
     """Take our finalizers off; ``CommandError`` ``OperatorLives`` unless ``force``."""
     model = _model(kube, namespace, name)
     if not force:
-        require_no_operator(kube, product_namespace, f"{release}-operator", wait=wait)
+        require_no_operator(kube, product_namespace, f"{release}-operator")
     left = tuple(_left_behind(kube, model, product_namespace))
     model = _without_our_finalizers(kube, model)
     metadata = model["metadata"]
@@ -103,7 +102,7 @@ def _without_our_finalizers(kube: KubeApi, model: Object) -> Object:
     )
 
 
-def require_no_operator(kube: KubeApi, namespace: str, lease: str, *, wait: Callable[[float], None]) -> None:
+def require_no_operator(kube: KubeApi, namespace: str, lease: str) -> None:
     """``CommandError`` ``OperatorLives`` or ``OperatorNotKnown``.
 
     The holder's clock may be wrong: a Lease that looks old is looked at again, and a new version of it tells that
@@ -114,7 +113,7 @@ def require_no_operator(kube: KubeApi, namespace: str, lease: str, *, wait: Call
         return
     age = _age_seconds(found["spec"].get("renewTime"))
     if age is None or age > float(found["spec"].get("leaseDurationSeconds") or _DEFAULT_LEASE_SECONDS):
-        wait(_LOOK_AGAIN_SECONDS)
+        sleep(_LOOK_AGAIN_SECONDS)
         again = _lease(kube, namespace, lease)
         if again is None or again["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
             return
