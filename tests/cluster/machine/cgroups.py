@@ -6,6 +6,7 @@ Cgroup v1, one hierarchy per controller, as the kernel here mounts them.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -84,8 +85,7 @@ def remove(group: str) -> None:
     """End everyone in `group` and below it, then remove it; raises ClusterError if something does not go."""
     deadline = time.monotonic() + _GONE_WITHIN_SECONDS
     while exists(group):
-        for pid in pids(group):
-            _kill(pid)
+        _end(pids(group), deadline)
         for hierarchy in HIERARCHIES:
             _remove_tree(_ROOT / hierarchy / group)
         if exists(group) and time.monotonic() > deadline:
@@ -111,11 +111,21 @@ def _join(hierarchy: str, group: str) -> None:
     (_ROOT / hierarchy / group / "cgroup.procs").write_text(str(os.getpid()))
 
 
-def _kill(pid: int) -> None:
+def _end(members: list[int], deadline: float) -> None:
+    """Kill them, and wait until they are dead: a process that ends leaves its cgroup before its namespaces."""
+    handles: list[int] = []
     try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        for pid in members:
+            try:
+                handles.append(os.pidfd_open(pid))
+                signal.pidfd_send_signal(handles[-1], signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for handle in handles:
+            select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def _remove_tree(directory: Path) -> None:
