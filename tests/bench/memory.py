@@ -27,10 +27,10 @@ from roadstead.embedded.example_model import example_weights
 from roadstead.planner.memory import estimate_llama_cpp
 from roadstead_weights.gguf import read_facts
 from roadstead_worker.agent.hardware import read_hardware
-from roadstead_worker.agent.process_memory import engine_memory, start_time
 from roadstead_worker.engines.base import EngineSpec
 from roadstead_worker.engines.catalogue import engine_named
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
+from roadstead_worker.resident_memory import resident_bytes_below
 from tests.bench.asking import asking
 from tests.bench.figures import Figure, say
 from tools.requantize import requantize
@@ -144,7 +144,7 @@ async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[i
             try:
                 # No connection is used twice, so one that is cut means that the engine failed.
                 await asyncio.gather(*(_ask(session, engine.address, tokens) for tokens in prompts))
-                return engine_memory(replica=os.getpid(), replica_started=start_time(os.getpid()), lease=lease)
+                return await asyncio.to_thread(resident_bytes_below, os.getpid())
             except aiohttp.ClientError as error:
                 state = "lives" if engine.alive else "has ended"
                 raise RuntimeError(f"{error!r}; the engine {state}; its last lines:\n{engine.last_lines}") from error

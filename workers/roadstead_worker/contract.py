@@ -18,6 +18,7 @@ Node agent (bearer ``door.token``):
                                             404 LogNotFound (not with follow), 429 TooManyStreams
 Node agent, unix socket ``$ROADSTEAD_STORE/agent.sock`` (peer uid checked; for replicas on that node):
     POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM)
+    POST   /leases/memory LeaseMemory    -> 204 | 409 Problem (LeaseNotHeld)
     POST   /measurements Measurement     -> 204
 Head agent (bearer ``door.token``):
     GET    /healthz                      no bearer needed
@@ -119,7 +120,7 @@ class LeaseState(Wire):
     content: str
     bytes_granted: int
     bytes_measured: int = 0
-    """Proportional set size of the engine process tree; 0 until the first measurement."""
+    """Resident set of the engine's processes, as its replica told last; 0 until it has."""
 
 
 class Measurement(Wire):
@@ -206,7 +207,15 @@ class LeaseRequest(Wire):
     content: str
     artifact: Digest
     bytes: int
-    pid: int
+
+
+class LeaseMemory(Wire):
+    """What the engine of a granted lease holds now. Only its replica can see it: an agent's Pod has other processes."""
+
+    slot: str
+    index: int
+    bytes: int
+    """Resident set of the engine's processes."""
 
 
 class LeaseGrant(Wire):

@@ -14,7 +14,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from roadstead_worker.process_tree import descendants
+
 _PROC: Final = Path("/proc")
+
+
+def resident_bytes_below(root: int, proc: Path = _PROC) -> int:
+    """Bytes of all processes below ``root``, without itself. Slow (milliseconds per GiB): call it in a thread."""
+    return sum(resident_bytes(pid, proc) for pid in descendants(root, proc))
 
 
 def resident_bytes(pid: int, proc: Path = _PROC) -> int:

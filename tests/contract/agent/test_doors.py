@@ -151,24 +151,26 @@ async def test_a_replica_takes_a_lease_and_the_operator_sees_it(tmp_path: Path) 
     async with node_agent(tmp_path, budget_file=_budget(tmp_path, 100 * MIB)) as agent:
         digest = await ready(agent, tmp_path)
         store = agent.settings.store
-        with holder(store, "ns.m.c0ffee.a", child=True) as replica:
+        with holder(store, "ns.m.c0ffee.a", child=True):
             lease = {
                 "slot": "ns.m.c0ffee.a",
                 "index": 0,
                 "content": "c0ffee",
                 "artifact": digest,
                 "bytes": 48 * MIB,
-                "pid": replica.process.pid,
             }
             granted = await agent.ask_as_replica("/leases", lease)
             assert granted.status == 200, granted
             assert Path(granted.body["path"]).read_bytes() == Gguf().bytes()
             assert granted.body["threads"] == 1
 
+            memory = {"slot": "ns.m.c0ffee.a", "index": 0, "bytes": 40 * MIB}
+            assert (await agent.ask_as_replica("/leases/memory", memory)).status == 204
             state = await _state_with(agent, lambda state: state.leases and state.leases[0].bytes_measured)
-            assert state.leases[0].bytes_granted == 48 * MIB
-            assert 32 * MIB <= state.leases[0].bytes_measured < 48 * MIB
+            assert (state.leases[0].bytes_granted, state.leases[0].bytes_measured) == (48 * MIB, 40 * MIB)
             assert state.memory.free_bytes == 52 * MIB
+            negative = await agent.ask_as_replica("/leases/memory", {**memory, "bytes": -1})
+            assert (negative.status, negative.code) == (400, "InvalidRequest")
 
             in_use = await agent.ask("DELETE", f"/weights/{digest}", epoch=1)
             assert (in_use.status, in_use.code) == (409, "ArtifactInUse")
@@ -190,7 +192,7 @@ async def _state_with(agent: NodeAgent, condition: Callable[[NodeState], object]
 
 async def test_a_lease_needs_an_artifact_that_is_here_and_a_lock_that_is_held(tmp_path: Path) -> None:
     async with node_agent(tmp_path) as agent:
-        lease = {"slot": "s", "index": 0, "content": "c", "artifact": "sha256:" + "a" * 64, "bytes": 1, "pid": 1}
+        lease = {"slot": "s", "index": 0, "content": "c", "artifact": "sha256:" + "a" * 64, "bytes": 1}
         assert (await agent.ask_as_replica("/leases", lease)).code == "ArtifactNotReady"
         lease["artifact"] = await ready(agent, tmp_path)
         assert (await agent.ask_as_replica("/leases", lease)).code == "LeaseNotHeld"
@@ -235,3 +237,9 @@ async def test_a_stale_socket_of_a_killed_agent_is_replaced(tmp_path: Path) -> N
     async with node_agent(tmp_path, store=store) as agent:
         assert (await agent.ask_as_replica("/leases", {})).code == "InvalidRequest"
         assert (store / "agent.sock").is_socket()
+
+
+async def test_an_agent_whose_engines_run_elsewhere_tells_the_budget_that_it_was_told(tmp_path: Path) -> None:
+    async with node_agent(tmp_path, memory_bytes=5 * MIB, cores=3, engine_offers=()) as agent:
+        state = await agent.state()
+    assert (state.memory.budget_bytes, state.memory.free_bytes, state.cores, state.engines) == (5 * MIB, 5 * MIB, 3, ())

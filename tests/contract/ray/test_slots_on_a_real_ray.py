@@ -182,6 +182,8 @@ async def test_an_engine_sees_no_token_and_its_measurement_reaches_the_agent(
     measurement = ray_cell.nodes["node-a"].agent.measurements[-1]
     assert measurement.memory_bytes > 90 << 20
     assert measurement.tokens_per_second is not None
+    told = [each for each in ray_cell.nodes["node-a"].agent.memory if each.slot == "alpha"]
+    assert told[-1].bytes > 90 << 20
 
 
 async def test_the_same_configuration_again_restarts_nothing(

@@ -10,9 +10,10 @@ from time import monotonic
 import pytest
 
 from roadstead_worker.agent.door import DoorProblem
-from roadstead_worker.agent.leases import LeaseBook, measure
-from roadstead_worker.contract import LeaseRequest
+from roadstead_worker.agent.leases import LeaseBook
+from roadstead_worker.contract import LeaseMemory, LeaseRequest
 from roadstead_worker.lease_file import claim, lease_path
+from roadstead_worker.resident_memory import resident_bytes_below
 from tests.fixtures.lease_holder import holder
 
 GIB = 1024**3
@@ -23,10 +24,12 @@ def book(store: Path, *, budget: int = 10 * GIB, available: int = 100 * GIB) -> 
     return LeaseBook(store, budget_bytes=lambda: budget, available_bytes=lambda: available)
 
 
-def request(slot: str, index: int = 0, *, size: int = 4 * GIB, pid: int | None = None) -> LeaseRequest:
-    return LeaseRequest(
-        slot=slot, index=index, content="c0ffee", artifact=ARTIFACT, bytes=size, pid=os.getpid() if pid is None else pid
-    )
+def request(slot: str, index: int = 0, *, size: int = 4 * GIB) -> LeaseRequest:
+    return LeaseRequest(slot=slot, index=index, content="c0ffee", artifact=ARTIFACT, bytes=size)
+
+
+def memory(slot: str, size: int) -> LeaseMemory:
+    return LeaseMemory(slot=slot, index=0, bytes=size)
 
 
 def wait_until_free(leases: LeaseBook, free: int) -> None:
@@ -52,7 +55,7 @@ def test_a_group_is_claimed_by_one_process_at_a_time(tmp_path: Path) -> None:
 def test_a_grant_lives_exactly_as_long_as_the_lock_is_held(tmp_path: Path) -> None:
     leases = book(tmp_path)
     with holder(tmp_path, "s") as replica:
-        leases.grant(request("s", pid=replica.process.pid))
+        leases.grant(request("s"))
         leases.refresh()
         assert [(state.slot, state.index, state.bytes_granted) for state in leases.states()] == [("s", 0, 4 * GIB)]
         assert leases.free_bytes() == 6 * GIB
@@ -62,30 +65,45 @@ def test_a_grant_lives_exactly_as_long_as_the_lock_is_held(tmp_path: Path) -> No
     assert not lease_path(tmp_path, "s", 0).exists(), "a freed file is removed"
 
 
-def test_an_engine_that_outlives_its_replica_keeps_the_lease(tmp_path: Path) -> None:
+def test_an_engine_that_outlives_its_replica_keeps_the_lease_and_what_was_measured_last(tmp_path: Path) -> None:
     leases = book(tmp_path)
     with holder(tmp_path, "s", child=True) as replica:
-        leases.grant(request("s", pid=replica.process.pid))
+        leases.grant(request("s"))
+        leases.measured(memory("s", 5 * GIB))
         replica.kill()
         leases.refresh()
-        assert leases.free_bytes() == 6 * GIB
+        assert leases.free_bytes() == 5 * GIB
         assert claim(tmp_path, "s", 1) is None
-        grants = leases.measurable()
-        assert sum(measure(grants).values()) >= 32 * 1024**2, "found through the open lease file"
         replica.kill_child()
         wait_until_free(leases, 10 * GIB)
 
 
 def test_only_the_engine_is_measured_not_the_replica(tmp_path: Path) -> None:
-    leases = book(tmp_path)
     with holder(tmp_path, "s", child=True) as replica:
-        leases.grant(request("s", pid=replica.process.pid, size=16 * 1024**2))
-        grants = leases.measurable()
-        measured = measure(grants)
-        leases.take_measured(measured, grants)
-        (state,) = leases.states()
-        assert 32 * 1024**2 <= state.bytes_measured < 64 * 1024**2
-        assert leases.free_bytes() == 10 * GIB - state.bytes_measured, "the larger of granted and measured counts"
+        assert 32 * 1024**2 <= resident_bytes_below(replica.process.pid) < 64 * 1024**2
+        replica.kill_child()
+        assert resident_bytes_below(replica.process.pid) == 0
+
+
+def test_the_larger_of_granted_and_measured_counts(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s"):
+        leases.grant(request("s"))
+        for measured, free in ((3 * GIB, 6 * GIB), (7 * GIB, 3 * GIB), (0, 6 * GIB)):
+            leases.measured(memory("s", measured))
+            assert leases.free_bytes() == free
+            assert [state.bytes_measured for state in leases.states()] == [measured]
+
+
+def test_memory_is_measured_of_nobody_who_was_granted_none(tmp_path: Path) -> None:
+    leases = book(tmp_path)
+    with holder(tmp_path, "s"):
+        for slot in ("s", "t"):
+            with pytest.raises(DoorProblem) as caught:
+                leases.measured(memory(slot, GIB))
+            assert caught.value.problem.code == "LeaseNotHeld"
+    with pytest.raises(DoorProblem):
+        leases.measured(memory("../s", GIB))
 
 
 def test_a_restarted_agent_reads_its_book_from_the_locked_files(tmp_path: Path) -> None:
@@ -93,10 +111,15 @@ def test_a_restarted_agent_reads_its_book_from_the_locked_files(tmp_path: Path) 
         before = book(tmp_path)
         before.grant(request("s", first.index or 0, size=1 * GIB))
         before.grant(request("s", second.index or 0, size=2 * GIB))
+        before.measured(memory("s", 3 * GIB))
+        before.measured(memory("s", 4 * GIB))
         after = book(tmp_path)
         after.refresh()
         assert after.states() == before.states()
-        assert after.free_bytes() == 7 * GIB
+        assert after.free_bytes() == 10 * GIB - sum(
+            max(each.bytes_granted, each.bytes_measured) for each in after.states()
+        )
+        assert 4 * GIB in {each.bytes_measured for each in after.states()}
         assert after.uses(ARTIFACT) == "s"
         assert after.uses("sha256:" + "b" * 64) is None
 

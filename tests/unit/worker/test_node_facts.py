@@ -60,6 +60,14 @@ def test_the_limits_of_a_cgroup_count(tmp_path: Path, files: dict[str, str]) -> 
     assert available_memory(root) == 2 * GIB, "the limit, less what is used, plus cache that would be given back"
 
 
+@pytest.mark.parametrize("files", [V2, V1], ids=["cgroup v2", "cgroup v1"])
+def test_the_limits_of_a_container_that_runs_no_engine_do_not_count(tmp_path: Path, files: dict[str, str]) -> None:
+    root = machine(tmp_path, files)
+    hardware = read_hardware(root, limited=False)
+    assert (hardware.memory_bytes, hardware.cores) == (16 * GIB, os.cpu_count())
+    assert available_memory(root, limited=False) == 12 * GIB
+
+
 @pytest.mark.parametrize("files", [{}, UNLIMITED_V2, UNLIMITED_V1], ids=["none", "cgroup v2", "cgroup v1"])
 def test_without_limits_the_machine_counts(tmp_path: Path, files: dict[str, str]) -> None:
     root = machine(tmp_path, files)
@@ -132,8 +140,24 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert settings.http_hosts == {"models.example", "127.0.0.1:8000"}
     assert settings.engine_offers == (EngineOffer(engine="LlamaCpp", image="x"),)
 
-    for name, value in {"SOURCE_ROOTS": "relative", "LISTEN": "7000", "STORE": "here", "NODE": ""}.items():
+    assert not settings.engines_elsewhere
+
+    monkeypatch.setenv("ROADSTEAD_MEMORY_BYTES", str(8 * GIB))
+    monkeypatch.setenv("ROADSTEAD_CORES", "3")
+    monkeypatch.setenv("ROADSTEAD_ENGINE_OFFERS", "[]")
+    settings = NodeSettings()
+    assert (settings.memory_bytes, settings.cores, settings.engine_offers) == (8 * GIB, 3, ())
+    assert settings.engines_elsewhere
+
+    for name, value in {
+        "CORES": "0",
+        "MEMORY_BYTES": "-1",
+        "SOURCE_ROOTS": "relative",
+        "LISTEN": "7000",
+        "STORE": "here",
+        "NODE": "",
+    }.items():
         monkeypatch.setenv(f"ROADSTEAD_{name}", value)
         with pytest.raises(ValidationError):
             NodeSettings()
-        monkeypatch.setenv(f"ROADSTEAD_{name}", variables[name])
+        monkeypatch.setenv(f"ROADSTEAD_{name}", variables.get(name, "1"))

@@ -1,4 +1,4 @@
-"""How much of the machine engines may use: a small file that is read again when it changes.
+"""How much of the machine engines may use: a small file that is read again when it changes, or fixed figures.
 
 A malformed file keeps the last good figures and is logged once per change: a slip of an editor must not stop a fleet.
 """

@@ -1,7 +1,9 @@
 """What this machine is and has left, from /proc and cgroups (v1 and v2). Linux only.
 
-In a pod the cgroup's limits are the truth, on a machine of one's own /proc is: the smaller of both counts. Every
-function takes the root of the file system, so that tests can show it a machine.
+In a container the cgroup's limits are the truth, on a machine of one's own /proc is: the smaller of both counts, unless
+``limited`` is false. That is said where engines run in another container, whose limits nobody here can read: the
+machine counts then, and the budget is told (``ROADSTEAD_MEMORY_BYTES``). Every function takes the root of the file
+system, so that tests can show it a machine.
 """
 
 from __future__ import annotations
@@ -24,22 +26,22 @@ _UNLIMITED: Final = 1 << 60
 """cgroup v1 says "no limit" with a huge number."""
 
 
-def read_hardware(root: Path = _ROOT) -> Hardware:
-    """Cores and memory that this process may use at most, and the CPU flags that engines care about."""
+def read_hardware(root: Path = _ROOT, *, limited: bool = True) -> Hardware:
+    """Cores and memory that engines may use at most, and the CPU flags that they care about."""
     memory = _meminfo(root, "MemTotal")
-    limit = _memory_limit(root)
+    limit = _memory_limit(root) if limited else None
     return Hardware(
-        cores=_cores(root),
+        cores=_cores(root) if limited else os.cpu_count() or 1,
         memory_bytes=memory if limit is None else min(memory, limit),
         isa=_flags(root),
         machine=platform.machine(),
     )
 
 
-def available_memory(root: Path = _ROOT) -> int:
+def available_memory(root: Path = _ROOT, *, limited: bool = True) -> int:
     """Bytes that can be taken without swapping: MemAvailable, or what the cgroup has left if that is less."""
     available = _meminfo(root, "MemAvailable")
-    limit = _memory_limit(root)
+    limit = _memory_limit(root) if limited else None
     if limit is None:
         return available
     used = _first_number(root, "sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory/memory.usage_in_bytes") or 0

@@ -11,9 +11,11 @@ part of it:
 * A grant is written into the locked file in place, by the agent only. So a restarted agent knows its book by reading
   the locked files; nothing else is remembered.
 * A locked file without a grant is a claim that waits: it holds no memory.
+* What an engine really holds is told by its replica (an agent in a Pod of its own cannot see it) and written beside the
+  grant. It stands until the next word: an engine that outlives its replica keeps it.
 
 Concurrency: all methods run on the agent's event loop without awaiting, so a grant is decided and written before the
-next request is looked at. Only measuring runs in a thread (``measure``), on copies.
+next request is looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +30,14 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roadstead_worker.agent.door import DoorProblem
-from roadstead_worker.agent.process_memory import engine_memory, start_time
-from roadstead_worker.contract import Digest, LeaseRequest, LeaseState
+from roadstead_worker.contract import Digest, LeaseMemory, LeaseRequest, LeaseState
 from roadstead_worker.lease_file import LEASES_FOLDER, lease_path, names_same_file
 
 log = structlog.get_logger(__name__)
 
 _GRANT_LIMIT_BYTES: Final = 64 * 1024
+_GRANT_BYTES: Final = 1024
+"""A file's size, blanks included: one write replaces all of it, so an agent that is killed leaves no half of one."""
 
 
 class Grant(BaseModel):
@@ -48,20 +50,12 @@ class Grant(BaseModel):
     content: str
     artifact: Digest
     bytes: int
-    pid: int
-    pid_started: int
-    """Start time of the process ``pid``, so that a reused pid is not taken for it."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    grant: Grant
     measured: int = 0
 
     @property
-    def bytes(self) -> int:
-        """What the lease costs: an engine that took more than it asked for has taken it."""
-        return max(self.grant.bytes, self.measured)
+    def cost_bytes(self) -> int:
+        """What is gone for others: an engine that took more than it asked for has taken it."""
+        return max(self.bytes, self.measured)
 
 
 class LeaseBook:
@@ -73,43 +67,38 @@ class LeaseBook:
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._budget_bytes = budget_bytes
         self._available_bytes = available_bytes
-        self._entries: dict[Path, _Entry] = {}
+        self._grants: dict[Path, Grant] = {}
 
-    def refresh(self) -> bool:
-        """Read the folder: forget what is no longer locked, learn what is. Tells whether the book changed."""
+    def refresh(self) -> None:
+        """Read the folder: forget what is no longer locked, learn what is."""
         held = {}
         for path in sorted(self._folder.glob("*.json")):
             grant = _held_grant(path)
             if grant is not None and path == self._path_of(grant):
-                known = self._entries.get(path)
-                held[path] = known if known is not None and known.grant == grant else _Entry(grant)
-        changed = {path: entry.grant for path, entry in held.items()} != {
-            path: entry.grant for path, entry in self._entries.items()
-        }
-        for path in self._entries.keys() - held.keys():
-            log.info("lease ended", slot=self._entries[path].grant.slot, index=self._entries[path].grant.index)
-        self._entries = held
-        return changed
+                held[path] = grant
+        for path in self._grants.keys() - held.keys():
+            log.info("lease ended", slot=self._grants[path].slot, index=self._grants[path].index)
+        self._grants = held
 
     def states(self) -> tuple[LeaseState, ...]:
         return tuple(
             LeaseState(
-                slot=entry.grant.slot,
-                index=entry.grant.index,
-                content=entry.grant.content,
-                bytes_granted=entry.grant.bytes,
-                bytes_measured=entry.measured,
+                slot=grant.slot,
+                index=grant.index,
+                content=grant.content,
+                bytes_granted=grant.bytes,
+                bytes_measured=grant.measured,
             )
-            for entry in self._entries.values()
+            for grant in self._grants.values()
         )
 
     def uses(self, artifact: str) -> str | None:
         """A slot whose lease is for this artifact, if there is one."""
-        return next((each.grant.slot for each in self._entries.values() if each.grant.artifact == artifact), None)
+        return next((grant.slot for grant in self._grants.values() if grant.artifact == artifact), None)
 
     def free_bytes(self, *, without: Path | None = None) -> int:
         """What can be granted now; ``without`` leaves one lease out, which is about to be granted anew."""
-        taken = sum(entry.bytes for path, entry in self._entries.items() if path != without)
+        taken = sum(grant.cost_bytes for path, grant in self._grants.items() if path != without)
         return max(0, min(self._budget_bytes() - taken, self._available_bytes()))
 
     def grant(self, request: LeaseRequest) -> None:
@@ -117,10 +106,7 @@ class LeaseBook:
 
         Asking again (an engine that was restarted) replaces the earlier grant.
         """
-        try:
-            path = lease_path(self._store, request.slot, request.index)
-        except ValueError as error:
-            raise DoorProblem(status=400, code="InvalidRequest", message=str(error), field="slot") from None
+        path = self._checked_path(request)
         self.refresh()
         free = self.free_bytes(without=path)
         if request.bytes > free:
@@ -131,29 +117,29 @@ class LeaseBook:
             content=request.content,
             artifact=request.artifact,
             bytes=request.bytes,
-            pid=request.pid,
-            pid_started=start_time(request.pid),
         )
         if not _write_grant(path, grant):
-            raise DoorProblem(
-                status=409,
-                code="LeaseNotHeld",
-                message=f"Nobody holds the lock of {path.name}: claim it before asking for memory.",
-                field="slot",
-            )
-        self._entries[path] = _Entry(grant)
+            raise _not_held(path)
+        self._grants[path] = grant
         log.info("lease granted", slot=grant.slot, index=grant.index, bytes=grant.bytes, free_bytes=free - grant.bytes)
 
-    def measurable(self) -> dict[Path, Grant]:
-        """Copies for ``measure``, which runs elsewhere."""
-        return {path: entry.grant for path, entry in self._entries.items()}
+    def measured(self, memory: LeaseMemory) -> None:
+        """Enter what a replica measured, or raise ``DoorProblem``: ``LeaseNotHeld`` if it has no grant."""
+        path = self._checked_path(memory)
+        self.refresh()
+        grant = self._grants.get(path)
+        if grant is None:
+            raise _not_held(path)
+        told = grant.model_copy(update={"measured": memory.bytes})
+        if not _write_grant(path, told):
+            raise _not_held(path)
+        self._grants[path] = told
 
-    def take_measured(self, measured: dict[Path, int], grants: dict[Path, Grant]) -> None:
-        """Enter what ``measure`` found, for leases that are still the same."""
-        for path, size in measured.items():
-            entry = self._entries.get(path)
-            if entry is not None and entry.grant == grants[path]:
-                entry.measured = size
+    def _checked_path(self, request: LeaseRequest | LeaseMemory) -> Path:
+        try:
+            return lease_path(self._store, request.slot, request.index)
+        except ValueError as error:
+            raise DoorProblem(status=400, code="InvalidRequest", message=str(error), field="slot") from None
 
     def _path_of(self, grant: Grant) -> Path | None:
         try:
@@ -163,9 +149,7 @@ class LeaseBook:
 
     def _insufficient(self, request: LeaseRequest, free: int, *, without: Path) -> DoorProblem:
         holders = ", ".join(
-            f"{entry.grant.slot}.{entry.grant.index} {entry.bytes}"
-            for path, entry in self._entries.items()
-            if path != without
+            f"{grant.slot}.{grant.index} {grant.cost_bytes}" for path, grant in self._grants.items() if path != without
         )
         return DoorProblem(
             status=409,
@@ -179,12 +163,13 @@ class LeaseBook:
         )
 
 
-def measure(grants: dict[Path, Grant]) -> dict[Path, int]:
-    """Resident bytes of each lease's engine. Slow (milliseconds per engine and more): call it in a thread."""
-    return {
-        path: engine_memory(replica=grant.pid, replica_started=grant.pid_started, lease=path)
-        for path, grant in grants.items()
-    }
+def _not_held(path: Path) -> DoorProblem:
+    return DoorProblem(
+        status=409,
+        code="LeaseNotHeld",
+        message=f"{path.name} is not locked, or nothing was granted for it: claim it and ask for memory first.",
+        field="slot",
+    )
 
 
 def _held_grant(path: Path) -> Grant | None:
@@ -217,9 +202,7 @@ def _write_grant(path: Path, grant: Grant) -> bool:
     try:
         if _lock_was_free(fd):
             return False
-        content = grant.model_dump_json().encode()
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, content, 0)
+        os.pwrite(fd, grant.model_dump_json().encode().ljust(max(_GRANT_BYTES, os.fstat(fd).st_size)), 0)
     finally:
         os.close(fd)
     return True

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,14 +125,8 @@ async def _start(
     weights = NodeWeights(store, fetcher, on_change=lambda: telling.poke())  # noqa: PLW0108
     stack.push_async_callback(weights.close)
     parts = _parts(settings, store, weights)
-    telling = NodeTelling(
-        parts,
-        published,
-        tick_seconds=settings.tick_seconds,
-        measure_seconds=settings.measure_seconds,
-        clock=time.monotonic,
-    )
-    await telling.tell()
+    telling = NodeTelling(parts, published, tick_seconds=settings.tick_seconds)
+    telling.tell()
     task = asyncio.create_task(telling.run(), name="telling")
     stack.push_async_callback(_end, task)
     logs = EngineLogs(
@@ -149,8 +142,15 @@ async def _start(
 
 
 def _parts(settings: NodeSettings, store: WeightStore, weights: NodeWeights) -> NodeParts:
-    hardware = read_hardware()
-    budget = BudgetFile(settings.budget_file, Budget(memory_bytes=hardware.memory_bytes, cores=hardware.cores))
+    limited = not settings.engines_elsewhere
+    hardware = read_hardware(limited=limited)
+    budget = BudgetFile(
+        settings.budget_file,
+        Budget(
+            memory_bytes=hardware.memory_bytes if settings.memory_bytes is None else settings.memory_bytes,
+            cores=hardware.cores if settings.cores is None else settings.cores,
+        ),
+    )
     try:
         epoch = EpochFile(settings.store / "epoch")
     except ValueError as error:
@@ -164,7 +164,9 @@ def _parts(settings: NodeSettings, store: WeightStore, weights: NodeWeights) -> 
         store=store,
         weights=weights,
         leases=LeaseBook(
-            settings.store, budget_bytes=lambda: budget.current().memory_bytes, available_bytes=available_memory
+            settings.store,
+            budget_bytes=lambda: budget.current().memory_bytes,
+            available_bytes=lambda: available_memory(limited=limited),
         ),
         measurements=MeasurementStore(settings.store / "measurements"),
     )

@@ -26,6 +26,7 @@ from roadstead_worker.agent.resolver import Resolver
 from roadstead_worker.contract import (
     FetchRequest,
     LeaseGrant,
+    LeaseMemory,
     LeaseRequest,
     Measurement,
     NodeState,
@@ -70,6 +71,7 @@ class NodeDoors:
         application = door_application(token=None)
         application.middlewares.append(demand_own_user)
         application.router.add_post("/leases", self._post_lease)
+        application.router.add_post("/leases/memory", self._post_lease_memory)
         application.router.add_post("/measurements", self._post_measurement)
         return application
 
@@ -118,8 +120,7 @@ class NodeDoors:
 
     async def _post_lease(self, request: web.Request) -> web.Response:
         body = await read_body(request, LeaseRequest)
-        if body.bytes < 0 or body.pid <= 0:
-            raise DoorProblem(status=400, code="InvalidRequest", message="Bytes and pid are positive.", field="bytes")
+        _not_negative(body.bytes)
         digest = parse_digest(body.artifact)
         if self.parts.store.size_of(digest) is None:
             raise DoorProblem(
@@ -132,6 +133,13 @@ class NodeDoors:
         self.poke()
         path = self.parts.store.blob_path(digest)
         return wire_response(LeaseGrant(path=str(path), threads=self.parts.budget.current().cores))
+
+    async def _post_lease_memory(self, request: web.Request) -> web.Response:
+        body = await read_body(request, LeaseMemory)
+        _not_negative(body.bytes)
+        self.parts.leases.measured(body)
+        self.poke()
+        return web.Response(status=204)
 
     async def _post_measurement(self, request: web.Request) -> web.Response:
         self.parts.measurements.put(await read_body(request, Measurement))
@@ -154,6 +162,11 @@ async def demand_own_user(request: web.Request, handler: Handler) -> web.StreamR
 
 def as_door_problem(error: WeightsError) -> DoorProblem:
     return DoorProblem(status=_STATUSES.get(error.code, 422), code=error.code, message=error.message, field=error.field)
+
+
+def _not_negative(size: int) -> None:
+    if size < 0:
+        raise DoorProblem(status=400, code="InvalidRequest", message="Bytes are not negative.", field="bytes")
 
 
 def _digest_of(request: web.Request) -> Digest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ import structlog
 from roadstead_weights.store import WeightStore
 from roadstead_worker.agent.budget import BudgetFile
 from roadstead_worker.agent.epoch import EpochFile
-from roadstead_worker.agent.leases import LeaseBook, measure
+from roadstead_worker.agent.leases import LeaseBook
 from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.measurements import MeasurementStore
 from roadstead_worker.agent.weights import NodeWeights
@@ -77,17 +77,12 @@ class NodeTelling:
         published: PublishedState[NodeState],
         *,
         tick_seconds: float,
-        measure_seconds: float,
-        clock: Callable[[], float],
     ) -> None:
         self._parts = parts
         self._published = published
         self._tick_seconds = tick_seconds
-        self._measure_seconds = measure_seconds
-        self._clock = clock
         self._poked = asyncio.Event()
         self._figures = SteadyFigures()
-        self._measure_at = 0.0
 
     def poke(self) -> None:
         """Something changed: look now, not at the next tick."""
@@ -98,23 +93,16 @@ class NodeTelling:
         while True:
             self._poked.clear()
             try:
-                await self.tell()
+                self.tell()
             except Exception:
                 log.exception("the node's state could not be read")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_seconds):
                     await self._poked.wait()
 
-    async def tell(self) -> None:
+    def tell(self) -> None:
         """Look around once and publish."""
-        parts = self._parts
-        if parts.leases.refresh():
-            self._measure_at = min(self._measure_at, self._clock() + self._tick_seconds)
-        grants = parts.leases.measurable()
-        if grants and self._clock() >= self._measure_at:
-            measured = await asyncio.to_thread(measure, grants)
-            parts.leases.take_measured(measured, grants)
-            self._measure_at = self._clock() + self._measure_seconds
+        self._parts.leases.refresh()
         self._published.publish(self._state())
 
     def _state(self) -> NodeState:

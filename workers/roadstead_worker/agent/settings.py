@@ -30,7 +30,11 @@ class NodeSettings(BaseSettings):
     door_token_file: Path
     """File with the bearer that the operator shows."""
     budget_file: Path | None = None
-    """JSON ``{"memory_bytes": n, "cores": n}``: what engines may use. Without it, the machine (or its cgroup)."""
+    """JSON ``{"memory_bytes": n, "cores": n}``: what engines may use. Without it, the next two."""
+    memory_bytes: int | None = Field(default=None, ge=0, lt=2**60)
+    """What engines may use in a container that is not this one. Without it, the machine (or this one's cgroup)."""
+    cores: int | None = Field(default=None, ge=1, le=4096)
+    """Likewise; without it, the machine's (or this cgroup's)."""
     source_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Colon-separated folders from which ``file://`` sources may be read; empty: none."""
     http_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -47,8 +51,11 @@ class NodeSettings(BaseSettings):
     """Pause after the first failed attempt; doubles."""
     tick_seconds: float = Field(default=1.0, gt=0)
     """How often free memory and lease files are looked at: the delay of noticing that a replica has died."""
-    measure_seconds: float = Field(default=5.0, gt=0)
-    """How often the memory of engines is measured, while there are any."""
+
+    @property
+    def engines_elsewhere(self) -> bool:
+        """Whether engines run in other containers: then this one's own limits say nothing about them."""
+        return self.memory_bytes is not None
 
     @field_validator("source_roots", mode="before")
     @classmethod

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -20,7 +19,7 @@ from roadstead_worker.contract import Measurement
 from roadstead_worker.engines.base import Engine, Timings
 from roadstead_worker.replica.engine_process import EngineProcess
 from roadstead_worker.replica.memory_claim import AgentSocket, NotYet
-from roadstead_worker.resident_memory import resident_bytes
+from roadstead_worker.resident_memory import resident_bytes_below
 
 WARM_UP_TOKENS: Final = 16
 _WARM_UP_SECONDS: Final = 20.0
@@ -33,13 +32,9 @@ _WEIGHT_OF_NEWEST: Final = 0.3
 log = structlog.get_logger(__name__)
 
 
-def memory_of_tree(pid: int) -> int:
-    """Resident bytes of a process and its descendants, as the node agent counts a lease's; 0 for one that has ended."""
-    total = resident_bytes(pid)
-    with suppress(OSError, ValueError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            total += memory_of_tree(int(child))
-    return total
+async def engine_memory() -> int:
+    """Resident bytes of all that this replica has started, which is its engine; 0 when none runs."""
+    return await asyncio.to_thread(resident_bytes_below, os.getpid())
 
 
 async def warm_up(
@@ -66,7 +61,6 @@ class Measured:
         self._agent = agent
         self._content = content
         self._slot = slot
-        self._pid = 0
         self._load_seconds = 0.0
         self._speed: float | None = None
         self._first_token: float | None = None
@@ -74,17 +68,13 @@ class Measured:
         self._reported_at = 0.0
         self._report: asyncio.Task[None] | None = None
 
-    def started(self, *, pid: int, load_seconds: float, timings: Timings | None) -> None:
+    def started(self, *, load_seconds: float, timings: Timings | None) -> None:
         """After the first start and its warm-up: report."""
-        self._pid = pid
         self._load_seconds = load_seconds
         if timings is not None:
             self._speed = timings.tokens_per_second
             self._first_token = timings.time_to_first_token_seconds
         self._report_now()
-
-    def restarted(self, *, pid: int) -> None:
-        self._pid = pid
 
     def answered(self, timings: Timings | None, *, in_flight: int) -> None:
         """After each answer. Only answers that had the engine for themselves count."""
@@ -112,7 +102,7 @@ class Measured:
         measurement = Measurement(
             content=self._content,
             slot=self._slot,
-            memory_bytes=memory_of_tree(self._pid),
+            memory_bytes=await engine_memory(),
             load_seconds=round(self._load_seconds, 3),
             tokens_per_second=None if self._speed is None else round(self._speed, 2),
             time_to_first_token_seconds=None if self._first_token is None else round(self._first_token, 4),

@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 from pydantic import ValidationError
 
-from roadstead_worker.contract import LeaseGrant, LeaseRequest, Measurement, Problem
+from roadstead_worker.contract import LeaseGrant, LeaseMemory, LeaseRequest, Measurement, Problem, Wire
 from roadstead_worker.lease_file import AGENT_SOCKET, ClaimedLease, claim
 
 Held = TypeVar("Held")
@@ -52,7 +52,14 @@ class AgentSocket:
 
     async def report(self, measurement: Measurement) -> None:
         """Raises ``NotYet`` when the agent does not take it."""
-        status, body = await self._post("/measurements", measurement.model_dump_json())
+        await self._tell("/measurements", measurement)
+
+    async def report_memory(self, memory: LeaseMemory) -> None:
+        """Raises ``NotYet`` when the agent does not take it."""
+        await self._tell("/leases/memory", memory)
+
+    async def _tell(self, path: str, news: Wire) -> None:
+        status, body = await self._post(path, news.model_dump_json())
         if status != 204:
             raise NotYet(f"the node agent answered {status}: {body[:500].decode(errors='replace')}")
 

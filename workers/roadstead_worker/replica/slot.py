@@ -12,7 +12,6 @@ Whatever it says then, the engine keeps running.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import time
@@ -28,6 +27,7 @@ from roadstead_worker.engines.catalogue import engine_named
 from roadstead_worker.lease_file import ClaimedLease
 from roadstead_worker.replica.engine_keeper import EngineKeeper
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
+from roadstead_worker.replica.lease_memory import LeaseMemoryTelling
 from roadstead_worker.replica.measuring import Measured, warm_up
 from roadstead_worker.replica.memory_claim import AgentSocket, claimed_group, granted_memory
 from roadstead_worker.replica.proxy import ReplicaProxy, ReplicaSecret, Upstream
@@ -53,6 +53,7 @@ class SlotReplica:
         self._proxy: ReplicaProxy | None = None
         self._keeper: EngineKeeper | None = None
         self._lease: ClaimedLease | None = None
+        self._memory: LeaseMemoryTelling | None = None
         self._key = ""
         self._starting = asyncio.Lock()
 
@@ -91,7 +92,7 @@ class SlotReplica:
             await self._keeper.stop()
         await self._measured.close()
         if self._lease is not None:
-            self._give_up(self._lease)
+            await self._give_up(self._lease)
         if self._session is not None:
             await self._session.close()
 
@@ -103,20 +104,21 @@ class SlotReplica:
         keeper: EngineKeeper | None = None
         try:
             grant = await granted_memory(self._agent, lambda: self._lease_request(lease))
+            self._memory = LeaseMemoryTelling(self._agent, lease)
             keeper = EngineKeeper(lambda: self._start(lease, grant), slot=self._args.slot)
             began = time.monotonic()
             await keeper.start()
             loaded = time.monotonic() - began
             if (process := keeper.engine) is not None:
                 timings = await warm_up(self._engine, process, self._client(), key=self._key)
-                self._measured.started(pid=process.pid, load_seconds=loaded, timings=timings)
+                self._measured.started(load_seconds=loaded, timings=timings)
                 log.info(
                     "engine serves", slot=self._args.slot, pid=process.pid, group=lease.index, release=config.release
                 )
         except BaseException:
             if keeper is not None:
                 await keeper.stop()
-            self._give_up(lease)
+            await self._give_up(lease)
             raise
         self._lease = lease
         return keeper
@@ -141,7 +143,6 @@ class SlotReplica:
         )
         process = await EngineProcess.start(run, self._client())
         self._key = key
-        self._measured.restarted(pid=process.pid)
         return process
 
     def _lease_request(self, lease: ClaimedLease) -> LeaseRequest:
@@ -151,7 +152,6 @@ class SlotReplica:
             content=self._args.content,
             artifact=self._args.artifact,
             bytes=self._current_config().memory_bytes,
-            pid=os.getpid(),
         )
 
     def _upstream(self) -> Upstream | None:
@@ -161,7 +161,10 @@ class SlotReplica:
     def _answered(self, end: bytes, in_flight: int) -> None:
         self._measured.answered(self._engine.timings_in(end), in_flight=in_flight)
 
-    def _give_up(self, lease: ClaimedLease) -> None:
+    async def _give_up(self, lease: ClaimedLease) -> None:
+        if self._memory is not None:
+            await self._memory.close()
+            self._memory = None
         shutil.rmtree(self._scratch(lease), ignore_errors=True)
         lease.release()
 
