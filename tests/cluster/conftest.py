@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roadstead.embedded.progress import Progress
+from tests.cluster.images import Images, built_images
 from tests.cluster.machine.cluster import Cluster
 from tests.cluster.machine.home import ClusterHome
 from tests.cluster.machine.up import down, running, up
@@ -30,3 +31,12 @@ def cluster() -> Iterator[Cluster]:
         yield up(home, Progress())
     finally:
         down(home)
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> Images:
+    """Built, and known to both nodes."""
+    built = built_images()
+    for archive in built.archives():
+        cluster.import_image(archive)
+    return built

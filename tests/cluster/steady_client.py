@@ -59,6 +59,11 @@ class SteadyClient:
     def failures(self, *, since: float = 0.0) -> list[Asked]:
         return [one for one in self.asked(since=since) if one.error]
 
+    def end(self) -> None:
+        """Ask no more; requests under way finish."""
+        self.process.terminate()
+        self.process.wait(_END_SECONDS)
+
     def retried(self, *, since: float = 0.0) -> list[Asked]:
         return [one for one in self.asked(since=since) if one.retries]
 
@@ -71,11 +76,11 @@ def steady_client(url: str, *, key: str, model: str, log: Path) -> Iterator[Stea
     assert process.stdin is not None
     process.stdin.write(key.encode())
     process.stdin.close()
+    client = SteadyClient(log=log, process=process)
     try:
-        yield SteadyClient(log=log, process=process)
+        yield client
     finally:
-        process.terminate()
-        process.wait(_END_SECONDS)
+        client.end()
 
 
 async def _ask(client: openai.AsyncOpenAI, *, model: str, stream: bool, due: float) -> Asked:
