@@ -71,14 +71,15 @@ def print_plan(told: answers.PlanAnswer, console: Console, *, actions: bool) -> 
 
 def _print_model(model: answers.ModelDetail, console: Console) -> None:
     release = f", release {model.release}" if model.release is not None else ""
+    count = f"{model.ready} of {model.wanted} replicas answer"
     console.print(
         Text.assemble(
             (f"{model.namespace}/{model.name}", "bold"),
-            f"  {model.ready} of {model.wanted} replicas answer{release}  ",
+            f"  {count}{release}  ",
             (model.status, _colour(model.status)),
         )
     )
-    if model.message:
+    if model.message != count:
         console.print(Text(f"  {model.message}"))
     if model.ladder:
         table = _table("  VARIANT", "QUALITY", "SIZE", "CHOSEN", "VERDICT", "WHY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -138,7 +139,7 @@ def test_what_it_leaves_is_listed(run: Orphan, model: str, plane: RunningControl
         created=datetime.now(UTC), spec=None,
     )  # fmt: skip
     plane.kubectl("create", "-f", "-", stdin=json.dumps(to_object(owner, a_release(number=3))))
-    route = {
+    route: dict[str, Any] = {
         "apiVersion": "roadstead.dev/v1alpha1",
         "kind": "ModelRoute",
         "metadata": {"name": "its-route", "namespace": namespace},

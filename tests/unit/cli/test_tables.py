@@ -1,0 +1,148 @@
+"""What `roadstead models`, `nodes` and `plan` show, word for word."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from roadstead.api import answers, telling
+from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan
+from roadstead.cli.orphan import Freed, Left
+from roadstead.cli.orphan_report import print_freed
+from roadstead.domain.snapshot import EngineBuild, Pool
+from roadstead.planner.fleet import plan
+from roadstead.services.observe import observe
+from roadstead.services.outlook import Planned
+from tests.fixtures.memory_fleet import MemoryFleet
+from tests.fixtures.read_api import VARIANTS, two_nodes
+
+
+@pytest.fixture
+def fleet() -> MemoryFleet:
+    fleet = two_nodes()
+    fleet.apply("assistant", *VARIANTS, replicas=2)
+    asyncio.run(fleet.settle())
+    return fleet
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200, force_terminal=False)
+
+
+def planned(fleet: MemoryFleet) -> tuple[Planned, telling.Origin]:
+    snapshot = observe(fleet.ports, fleet.resolutions)
+    made = Planned(snapshot=snapshot, plan=plan(snapshot, fleet.now), at=fleet.now)
+    return made, telling.origin(made, now=fleet.now + timedelta(seconds=3), leading=True)
+
+
+def shown(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_models_are_a_row_each(fleet: MemoryFleet, console: Console) -> None:
+    print_models(telling.model_list(*planned(fleet)), console)
+    assert shown(console) == [
+        "NAMESPACE  NAME       STATUS  READY  RELEASE  VARIANTS  NODES           MESSAGE",
+        "team       assistant  Ready   2/2    1        bf16, q4  node-a, node-b  2 of 2 replicas answer",
+        "Planned 3 s ago by the leader.",
+    ]
+
+
+def test_nodes_show_what_runs_there_and_what_is_wrong(fleet: MemoryFleet, console: Console) -> None:
+    fleet.nodes["node-b"].ready = False
+    fleet.nodes["node-b"].agent_answers = False
+    print_nodes(telling.node_list(*planned(fleet)), console)
+    head, first, second, silent, *_ = shown(console)
+    assert head.split() == ["NODE", "POOL", "CELL", "CORES", "MEMORY", "FREE", "DISK", "FREE", "RUNS", "REMARKS"]
+    assert first.startswith("node-a  local  cell-0  2      1.4 GiB of 2.0 GiB")
+    assert first.endswith("1.0 TiB    team/assistant bf16 1/1")
+    assert second.endswith("team/assistant q4 1/1    not Ready")
+    assert silent.strip().startswith("agent: silent since 12:")
+
+
+def test_the_plan_says_why_each_node_runs_what_it_runs(fleet: MemoryFleet, console: Console) -> None:
+    print_plan(telling.plan_answer(*planned(fleet)), console, actions=True)
+    text = "\n".join(shown(console))
+    assert text.startswith("team/assistant  2 of 2 replicas answer, release 1  Ready\n")
+    assert "bf16     1        500.0 MiB  1       Chosen   1 on node-a\n" in text
+    assert "not on node-b: needs 616.6 MiB" in text
+    assert "Nothing is to be done: the fleet is as planned." in text
+
+
+def test_the_plan_shows_what_is_next_and_who_is_silent(console: Console) -> None:
+    fleet = two_nodes()
+    fleet.apply("assistant", *VARIANTS)
+    fleet.ledger_answers = False
+    fleet.gateway_answers = False
+    print_plan(telling.plan_answer(*planned(fleet)), console, actions=True)
+    text = "\n".join(shown(console))
+    assert "SetFinalizer  team/assistant  set the finalizer, so that nothing is left behind at its end" in text
+    assert "ledger: never answered" in text
+    assert "gateway gateway-0: never answered" in text
+
+
+def test_what_others_wrote_is_text_and_not_markup(fleet: MemoryFleet, console: Console) -> None:
+    told = telling.model_list(*planned(fleet))
+    row = told.items[0].model_copy(update={"message": "[red]boo[/] [/nothing] [link=x]"})
+    print_models(told.model_copy(update={"items": (row,)}), console)
+    assert "[red]boo[/] [/nothing] [link=x]" in "\n".join(shown(console))
+
+
+def test_a_standby_says_that_it_is_one(fleet: MemoryFleet, console: Console) -> None:
+    made, _ = planned(fleet)
+    origin = telling.origin(made, now=fleet.now, leading=False)
+    print_models(telling.model_list(made, origin), console)
+    assert shown(console)[-1] == "Planned 0 s ago by a standby, which only tells what it would do."
+
+
+def test_a_fleet_without_anything_says_so(console: Console) -> None:
+    print_models(telling.model_list(*planned(MemoryFleet(nodes={}))), console)
+    print_nodes(telling.node_list(*planned(MemoryFleet(nodes={}))), console)
+    assert shown(console) == ["No models. Apply a LocalModel with kubectl.", "No nodes."]
+
+
+def test_pools_tell_what_was_adopted_and_what_is_offered() -> None:
+    fleet = two_nodes()
+    fleet.pools = [
+        Pool(
+            name="cpu",
+            node_selector=(("kind", "cpu"),),
+            engines=(EngineBuild(engine="LlamaCpp", image="x@sha256:" + "a" * 64),),
+        )
+    ]
+    told = telling.pool_list(*planned(fleet))
+    assert [(pool.name, pool.nodes, pool.node_selector) for pool in told.items] == [("cpu", (), {"kind": "cpu"})]
+    assert told.items[0].engines[0].offered.startswith("x@sha256:aaa")
+
+
+def test_an_older_command_reads_what_a_newer_operator_says(fleet: MemoryFleet) -> None:
+    told = telling.model_list(*planned(fleet)).model_dump(mode="json", by_alias=True)
+    told["items"][0]["somethingNew"] = 1
+    assert answers.ModelList.model_validate(told).items[0].name == "assistant"
+
+
+@pytest.mark.parametrize(
+    ("freed", "sentence"),
+    [
+        ({"deleting": True}, "Its deletion was asked for before, so it is gone now."),
+        ({"deleting": False}, "It stays until it is deleted: kubectl delete localmodel -n team assistant"),
+        ({"others": ("example.org/x",)}, "It is still held by example.org/x."),
+        ({"removed": ()}, "team/assistant has no finalizer of Roadstead: nothing was changed."),
+    ],
+)
+def test_orphan_says_what_was_done_and_what_happens_now(
+    freed: dict[str, object], sentence: str, console: Console
+) -> None:
+    done: dict[str, object] = {
+        "namespace": "team", "name": "assistant", "removed": ("roadstead.dev/finalizer",), "deleting": False,
+        "others": (), "left": (Left(kind="Ledger", name="team/assistant", words="its history stays"),),
+    }  # fmt: skip
+    print_freed(Freed(**done | freed), console)  # type: ignore[arg-type]
+    assert sentence in shown(console)[0]
+    assert shown(console)[-1] == "  Ledger  team/assistant  its history stays"
