@@ -17,14 +17,14 @@ SERVE = ("sh", "-c", "echo hello >/tmp/index.html && httpd -p 8080 -h /tmp && ex
 
 @contextmanager
 def restricted_namespace(cluster: Cluster, name: str, **labels: str) -> Iterator[str]:
-    """A namespace whose pods are held to the level `restricted`; gone afterwards, with all in it."""
+    """A namespace whose pods are held to the level `restricted`; afterwards it goes, without being waited for."""
     labels |= {"pod-security.kubernetes.io/enforce": "restricted"}
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(manifest))
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def pod(

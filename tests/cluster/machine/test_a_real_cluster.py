@@ -12,8 +12,8 @@ import pytest
 
 from tests.cluster.machine.cluster import Cluster
 from tests.cluster.machine.home import NODES
+from tests.cluster.machine.scratch_images import BUSYBOX
 from tests.cluster.pods import (
-    BUSYBOX,
     address,
     eventually,
     execute,
@@ -79,7 +79,7 @@ def test_a_service_is_reached_from_the_host(cluster: Cluster, namespace: str) ->
 def test_logs_and_port_forward_work(cluster: Cluster, namespace: str) -> None:
     start(cluster, namespace, pod("speaker", "node-b", command=("sh", "-c", "echo spoken; exec sleep infinity")))
     assert cluster.kubectl("-n", namespace, "logs", "speaker") == "spoken\n"
-    command = [cluster.programs.control_plane.kubectl, f"--kubeconfig={cluster.kubeconfig}", "-n", namespace]
+    command = [str(cluster.programs.control_plane.kubectl), f"--kubeconfig={cluster.kubeconfig}", "-n", namespace]
     with subprocess.Popen(
         [*command, "port-forward", "server-b", ":8080"], stdout=subprocess.PIPE, text=True
     ) as forwarding:
@@ -97,7 +97,7 @@ def test_a_root_pod_is_refused_in_a_restricted_namespace(cluster: Cluster, names
     assert "runAsUser=0" in said
 
 
-def test_a_claim_binds_where_its_pod_is_pinned_and_goes_with_its_disk(cluster: Cluster, namespace: str) -> None:
+def test_a_claim_binds_where_its_pod_is_pinned_and_goes_with_its_disk(cluster: Cluster) -> None:
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -105,14 +105,15 @@ def test_a_claim_binds_where_its_pod_is_pinned_and_goes_with_its_disk(cluster: C
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     writes = pod("writer", "node-b", command=("sh", "-c", "id >/data/me && exec sleep infinity"), claim="disk")
-    start(cluster, namespace, claim, writes)
-    assert "uid=10001" in execute(cluster, namespace, "writer", "cat", "/data/me")
-    name = cluster.get("-n", namespace, "pvc", "disk")["spec"]["volumeName"]
-    volume = cluster.get("pv", name)["spec"]
-    assert volume["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"] == ["node-b"]
-    folder = volume["local"]["path"]
-    assert cluster.in_node("node-b", ["test", "-d", folder]).returncode == 0
-    cluster.kubectl("-n", namespace, "delete", "pod/writer", "pvc/disk", "--timeout=60s")
+    with restricted_namespace(cluster, "disks") as namespace:
+        start(cluster, namespace, claim, writes)
+        assert "uid=10001" in execute(cluster, namespace, "writer", "cat", "/data/me")
+        name = cluster.get("-n", namespace, "pvc", "disk")["spec"]["volumeName"]
+        volume = cluster.get("pv", name)["spec"]
+        assert volume["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"] == ["node-b"]
+        folder = volume["local"]["path"]
+        assert cluster.in_node("node-b", ["test", "-d", folder]).returncode == 0
+    # The namespace takes its claims with it, and a claim its volume.
     assert eventually(lambda: "NotFound" in cluster.kubectl("get", "pv", name, check=False))
     assert cluster.in_node("node-b", ["test", "-d", folder]).returncode == 1
 
