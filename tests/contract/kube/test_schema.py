@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from roadstead.adapters.kube import pools
 from tests.contract.kube.conftest import local_model
 from tests.fixtures.control_plane import RunningControlPlane
 
@@ -119,6 +120,107 @@ def test_a_pool_needs_an_engine(plane: RunningControlPlane) -> None:
     }
 
     assert "spec.engines: Invalid value" in applied(plane, empty)
+
+
+IMAGE = f"registry.example:5000/roadstead/worker-cpu@{DIGEST}"
+WORKERS: dict[str, Any] = {
+    "cell": "cell-0",
+    "store": {"size": "50Gi"},
+    "resources": {"cpu": "4", "memory": "8Gi"},
+}
+
+
+def a_pool(name: str = "refused", image: str = IMAGE, **workers: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "roadstead.dev/v1alpha1",
+        "kind": "WorkerPool",
+        "metadata": {"name": name},
+        "spec": {"engines": [{"engine": "LlamaCpp", "image": image}], "workers": {**WORKERS, **workers}},
+    }
+
+
+ACCEPTED_WORKERS: list[tuple[str, dict[str, Any]]] = [
+    ("the least", {}),
+    ("all that there is", {
+        "devices": "Exclusive",
+        "store": {"storageClassName": "local.csi.example", "size": "1.5Ti"},
+        "requests": {"cpu": "4", "memory": "8Gi"},
+        "tolerations": [
+            {"operator": "Exists"},
+            {"key": "example.com/gpu", "operator": "Equal", "value": "yes", "effect": "NoExecute",
+             "tolerationSeconds": 60},
+        ],
+        "drainSeconds": 0,
+    }),
+    ("decimal units", {"resources": {"cpu": "1500m", "memory": "16G"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [row[1] for row in ACCEPTED_WORKERS], ids=[row[0] for row in ACCEPTED_WORKERS])
+def test_workers_are_accepted_and_read_as_they_were_written(
+    workers: dict[str, Any], plane: RunningControlPlane, namespace: str
+) -> None:
+    said = applied(plane, a_pool(namespace, **workers))
+    stored = json.loads(plane.kubectl("get", "wp", namespace, "-o", "json"))
+    plane.kubectl("delete", "wp", namespace)
+
+    assert "created" in said
+    assert stored["spec"]["workers"].items() >= workers.items()
+    assert pools.pool(stored).pool.workers is not None
+
+
+REFUSED_WORKERS: list[tuple[str, dict[str, Any], str]] = [
+    ("no cell", {"cell": ""}, "spec.workers.cell: Invalid value"),
+    ("no size", {"store": {}}, "spec.workers.store.size: Required value"),
+    ("a store that holds nothing", {"store": {"size": "1Mi"}}, "must be an amount of disk, from 64Mi to 1024Ti"),
+    ("a size without a unit's meaning", {"store": {"size": "50GiB"}}, "must be an amount of disk"),
+    ("a negative size", {"store": {"size": "-50Gi"}}, "must be an amount of disk"),
+    (
+        "less than a core",
+        {"resources": {"cpu": "500m", "memory": "8Gi"}},
+        'spec.workers.resources.cpu: Invalid value: "500m": must be a number of cores, from 1 to 1024',
+    ),
+    (
+        "memory of which Ray leaves nothing",
+        {"resources": {"cpu": "4", "memory": "1Gi"}},
+        "must be an amount of memory, from 1536Mi to 64Ti",
+    ),
+    ("bytes for gibibytes", {"resources": {"cpu": "4", "memory": "8"}}, "must be an amount of memory"),
+    ("requests above the limits", {"requests": {"memory": "9Gi"}}, "requests must not exceed resources"),
+    ("defaults above the limits", {"requests": {"cpu": "5"}}, "requests must not exceed resources"),
+    ("devices of another kind", {"devices": "Some"}, 'supported values: "Shared", "Exclusive"'),
+    ("an effect that does not exist", {"tolerations": [{"effect": "Never"}]}, "Unsupported value"),
+    ("a toleration of any key's value", {"tolerations": [{"value": "x"}]}, "without a key, operator must be Exists"),
+    (
+        "a toleration of any value and of one",
+        {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]},
+        "with operator Exists there must be no value",
+    ),
+    (
+        "a toleration for a while of what is for ever",
+        {"tolerations": [{"key": "a", "value": "x", "effect": "NoSchedule", "tolerationSeconds": 1}]},
+        "tolerationSeconds needs effect NoExecute",
+    ),
+    ("a taint's key with a space", {"tolerations": [{"key": "a b", "operator": "Exists"}]}, "must be a label's key"),
+    ("a grace period of years", {"drainSeconds": 10**9}, "should be less than or equal to 86400"),
+    ("an unknown field", {"drain": 1}, 'unknown field "spec.workers.drain"'),
+]
+
+
+@pytest.mark.parametrize(
+    ("workers", "sentence"), [row[1:] for row in REFUSED_WORKERS], ids=[row[0] for row in REFUSED_WORKERS]
+)
+def test_the_api_server_refuses_workers(workers: dict[str, Any], sentence: str, plane: RunningControlPlane) -> None:
+    said = applied(plane, a_pool(**workers))
+
+    assert sentence in said
+    assert "created" not in said
+
+
+def test_a_pool_with_workers_names_its_images_by_digest(plane: RunningControlPlane) -> None:
+    said = applied(plane, a_pool(image="registry.example/roadstead/worker-cpu:1"))
+
+    assert "engines of a pool with workers must be images by digest" in said
 
 
 def test_kubectl_scale_changes_the_spec_and_its_generation(plane: RunningControlPlane, namespace: str) -> None:

@@ -124,6 +124,11 @@ LabelValue = Annotated[
     Field(max_length=63),
     Rule.matching("([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", "must be a label's value"),
 ]
+LabelKey = Annotated[
+    str,
+    Field(min_length=1, max_length=316),
+    Rule.matching(f"({_NAME}([.]{_NAME})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", "must be a label's key"),
+]
 EngineName = Annotated[
     str,
     Field(min_length=1, max_length=63),

@@ -99,12 +99,12 @@ def status(report: PoolReport, *, now: datetime) -> Object:
     return rows.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def pool_status(report: PoolReport, rendered: Object) -> Object:
-    """What is applied to the status subresource. The uid keeps it off a later pool of that name."""
+def pool_status(report: PoolReport, rendered: Object, *, resource_version: int) -> Object:
+    """What is applied to the status subresource; the version keeps it off a later pool of that name."""
     return {
         "apiVersion": API_VERSION,
         "kind": WORKER_POOL.name,
-        "metadata": {"name": report.pool.name, "uid": report.pool.uid},
+        "metadata": {"name": report.pool.name, "resourceVersion": str(resource_version)},
         "status": rendered,
     }
 

@@ -12,7 +12,17 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from roadstead.adapters.kube.constraints import RULES, DnsName, EngineName, LabelValue, OneLine, Rule, Strict, Told
+from roadstead.adapters.kube.constraints import (
+    RULES,
+    DnsName,
+    EngineName,
+    LabelKey,
+    LabelValue,
+    OneLine,
+    Rule,
+    Strict,
+    Told,
+)
 from roadstead.adapters.kube.localmodel import ConditionStatus
 from roadstead.adapters.kube.quantities import (
     EngineCores,
@@ -69,7 +79,7 @@ class Requests(Strict):
 class Toleration(Strict):
     """A taint that the pool's Pods put up with, as in a Pod."""
 
-    key: Annotated[str, Field(max_length=316)] | None = None
+    key: LabelKey | None = None
     """The taint's key; absent together with operator Exists: every taint."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """Exists: the key alone counts. Equal: key and value."""
@@ -81,6 +91,23 @@ class Toleration(Strict):
     """With effect NoExecute: for how long. Absent: for ever."""
 
 
+_TOLERATIONS_AS_IN_PODS = (
+    Rule(
+        "has(self.key) || self.operator == 'Exists'",
+        "without a key, operator must be Exists",
+        lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+    ),
+    Rule(
+        "!has(self.value) || self.operator == 'Equal'",
+        "with operator Exists there must be no value",
+        lambda toleration: toleration.value is None or toleration.operator == "Equal",
+    ),
+    Rule(
+        "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        "tolerationSeconds needs effect NoExecute",
+        lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
+    ),
+)
 _REQUESTS_WITHIN_LIMITS = Rule(
     "!has(self.requests) || ("
     "(!has(self.requests.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.resources.cpu)) <= 0)"
@@ -109,7 +136,8 @@ class Workers(Strict):
     requests: Requests = Field(default_factory=Requests)
     """What the scheduler reserves for one worker Pod."""
     tolerations: Annotated[
-        tuple[Toleration, ...], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+        tuple[Annotated[Toleration, *_TOLERATIONS_AS_IN_PODS], ...],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = Field(default=())
     """Taints that the pool's Pods put up with. Taints of nodes that are cordoned or out of reach always are."""
     drain_seconds: Annotated[int, Field(ge=0, le=86_400)] = 600

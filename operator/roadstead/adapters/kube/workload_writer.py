@@ -164,7 +164,7 @@ class WorkloadWriter:
                 "PATCH",
                 WORKER_POOL.path(name=report.pool.name, subresource="status"),
                 query={"fieldManager": self._settings.field_manager, "force": "true"},
-                body=pools.pool_status(report, wanted),
+                body=pools.pool_status(report, wanted, resource_version=stored.version),
                 content_type=APPLY,
             )
         except ApiRefused as refusal:
@@ -172,9 +172,9 @@ class WorkloadWriter:
                 self._status_forbidden = True
                 _log.info("pool status is not written", why=refusal.message)
                 return
-            if refusal.status in {_NOT_FOUND, _CONFLICT}:  # a conflict here is another uid
-                return
-            raise
+            if refusal.status != _NOT_FOUND:
+                raise
+            return
         self._stores.pools.put(answer)
 
     @property
