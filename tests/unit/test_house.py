@@ -30,7 +30,17 @@ TEXT = (
     ".yaml",
     ".yml",
 )
-KEPT_BY_TOOLS = {".git", ".venv", ".roadstead", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+KEPT_BY_TOOLS = {
+    ".git",
+    ".venv",
+    ".roadstead",
+    ".cluster",
+    ".cluster-logs",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+}
 
 
 def files_of_ours() -> Iterator[Path]:

@@ -45,11 +45,11 @@ def rules(spec: dict[str, Any], node: str = "node-a", pods: tuple[dict[str, Any]
     return chains
 
 
-def ingress(**rule: list[dict[str, Any]]) -> dict[str, Any]:
+def ingress(rule: dict[str, Any]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"], "ingress": [rule]}
 
 
-def egress(**rule: list[dict[str, Any]]) -> dict[str, Any]:
+def egress(rule: dict[str, Any]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Egress"], "egress": [rule]}
 
 
@@ -83,35 +83,33 @@ def test_what_leaves_a_pod_is_held_back_from_its_node_too() -> None:
 @pytest.mark.parametrize(
     ("spec", "chain", "allowed"),
     [
-        (ingress(), IN, ["return"]),
+        (ingress({}), IN, ["return"]),
         (
-            ingress(**{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}),
+            ingress({"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}),
             IN,
             [f"ip saddr {{ {FRIEND} }} return"],
         ),
         (
-            ingress(**{"from": [{"namespaceSelector": {"matchLabels": {"name": "elsewhere"}}}]}),
+            ingress({"from": [{"namespaceSelector": {"matchLabels": {"name": "elsewhere"}}}]}),
             IN,
             ["ip saddr { 10.244.2.9 } return"],
         ),
         (
-            ingress(**{"from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}]}),
+            ingress({"from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}]}),
             IN,
             ["ip saddr 0.0.0.0 return"],
         ),
-        (ingress(ports=[{"port": "http"}]), IN, ["tcp dport 8080 return"]),
-        (ingress(ports=[{"port": "unknown"}]), IN, []),
-        (ingress(ports=[{"port": 1, "endPort": 9, "protocol": "UDP"}]), IN, ["udp dport 1-9 return"]),
-        (ingress(ports=[{"protocol": "UDP"}]), IN, ["meta l4proto udp return"]),
+        (ingress({"ports": [{"port": "http"}]}), IN, ["tcp dport 8080 return"]),
+        (ingress({"ports": [{"port": "unknown"}]}), IN, []),
+        (ingress({"ports": [{"port": 1, "endPort": 9, "protocol": "UDP"}]}), IN, ["udp dport 1-9 return"]),
+        (ingress({"ports": [{"protocol": "UDP"}]}), IN, ["meta l4proto udp return"]),
         (
-            ingress(
-                **{"from": [{"ipBlock": {"cidr": "10.0.0.9/8", "except": ["10.1.0.0/16"]}}], "ports": [{"port": 1}]}
-            ),
+            ingress({"from": [{"ipBlock": {"cidr": "10.0.0.9/8", "except": ["10.1.0.0/16"]}}], "ports": [{"port": 1}]}),
             IN,
             ["ip saddr 10.0.0.0/8 ip saddr != { 10.1.0.0/16 } tcp dport 1 return"],
         ),
         (
-            egress(to=[{"podSelector": {"matchLabels": {"app": "friend"}}}], ports=[{"port": "http"}]),
+            egress({"to": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": "http"}]}),
             OUT,
             [f"ip daddr {FRIEND} tcp dport 8080 return"],
         ),
@@ -126,7 +124,7 @@ def test_pods_of_the_host_network_and_finished_ones_do_not_count() -> None:
     host = pod("friend", "10.10.0.3", "node-b", hostNetwork=True)
     finished = pod("friend", "10.244.2.7", "node-b")
     finished["status"]["phase"] = "Succeeded"
-    spec = ingress(**{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]})
+    spec = ingress({"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]})
     assert rules(spec, pods=(PODS[0], host, finished))[IN] == [OWN_IN, "ip saddr 0.0.0.0 return", "drop"]
 
 
