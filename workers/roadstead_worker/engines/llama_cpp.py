@@ -101,6 +101,7 @@ class LlamaCpp:
 
 def _program_argv(program: Path, spec: EngineSpec) -> tuple[str, ...]:
     flags = ("--cache-ram", "0", "--no-ui", "--jinja", "--offline", "--metrics", "--sse-ping-interval", "1", "-lv", "3")
+    unchanged = ("--fit", "off")  # it would shrink the context silently, or search for minutes for one that fits
     return (
         str(program),
         *("-m", str(spec.model), "--alias", spec.served_name),
@@ -108,6 +109,7 @@ def _program_argv(program: Path, spec: EngineSpec) -> tuple[str, ...]:
         *("-c", str(spec.context_tokens * spec.concurrency), "-np", str(spec.concurrency)),
         *("-t", str(spec.threads), "-tb", str(spec.threads)),
         *flags,
+        *unchanged,
         *spec.extra_args,
     )
 
