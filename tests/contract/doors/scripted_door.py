@@ -28,7 +28,7 @@ class Request:
 class ScriptedDoor:
     """Use as an async context. ``fault`` decides, until it is None again, what happens to every request."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[Request] = []
         self.after: list[str] = []
         """The digests that polls named."""
@@ -43,7 +43,8 @@ class ScriptedDoor:
         self._state: NodeState | CellState | None = None
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._host = host
+        self._port = port
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -61,10 +62,10 @@ class ScriptedDoor:
         application.router.add_route("*", "/{path:.*}", self._write)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://{self._host}:{self._port}"
 
     async def close(self) -> None:
         """Nobody listens there any more, until it is opened again."""

@@ -7,6 +7,7 @@ that runs once asks the API server, and needs no right to watch anything.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -106,16 +107,17 @@ class KubernetesInstallation:
         return tuple(watched.model for watched in found)
 
     async def tell(self, report: ModelReport) -> None:
-        """Apply ``status``; it no longer names an address."""
+        """Apply ``status``, which no longer names an address; true of whatever a person has meanwhile asked for."""
         key = report.model.key
         for _ in range(_TRIES):
             listed = self._listed.get(report.model.uid)
             if listed is None:
                 return
-            wanted = render.status(report, published=listed.status, now=datetime.now(UTC), url=None)
+            current = replace(report, model=listed.model)
+            wanted = render.status(current, published=listed.status, now=datetime.now(UTC), url=None)
             if render.same_status(wanted, listed.status):
                 return
-            body = render.local_model_status(report, wanted, resource_version=listed.model.resource_version)
+            body = render.local_model_status(current, wanted, resource_version=listed.model.resource_version)
             path = LOCAL_MODEL.path(namespace=key.namespace, name=key.name, subresource="status")
             if await self._written(report.model, path, body, content_type=APPLY):
                 return
