@@ -129,6 +129,7 @@ lock: $(READY) ## rewrite the locks with hashes; ARGS=--upgrade moves versions
 
 clean: ## end the fleet, then remove its data, the environment and all caches of this checkout
 	@if [ -x $(BIN)/roadstead ] && [ -d .roadstead ]; then $(BIN)/roadstead down; fi
+	@if [ -d .cluster ]; then $(BIN)/python -m tests.cluster.machine down; fi
 	rm -rf .roadstead $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find operator workers migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 

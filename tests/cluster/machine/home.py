@@ -61,6 +61,19 @@ class ClusterHome:
         """What one machine has to itself: configuration, `/var/lib`, `/var/log`."""
         return self.root / name
 
+    def demand_own(self) -> None:
+        """Raise ClusterError if the folder holds what no cluster has put there: its end is its removal."""
+        if self.root.exists() and not self._mark.exists() and any(self.root.iterdir()):
+            raise ClusterError(
+                "HomeForeign",
+                f"{self.root} exists and is not the home of a cluster.",
+                remedy="Set ROADSTEAD_CLUSTER_HOME to a folder that does not exist yet.",
+            )
+
+    @property
+    def _mark(self) -> Path:
+        return self.root / "cluster"
+
     def create(self) -> None:
         """Make the directories; the caller holds the lock."""
         for place in (self.root, CHECKOUT, cache_directory(), Path(sys.prefix).resolve(), Path(sys.base_prefix)):
@@ -71,7 +84,9 @@ class ClusterHome:
                     f"{place} is below {covered}, of which every machine of the cluster has its own.",
                     remedy="Move it, or set ROADSTEAD_CLUSTER_HOME and ROADSTEAD_CACHE to other places.",
                 )
-        for directory in (self.root, self.logs, self.secrets, *(self.machine(name) for name in MACHINES)):
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._mark.write_text("The home of a cluster for tests; `make cluster-down` removes it.\n")
+        for directory in (self.logs, self.secrets, *(self.machine(name) for name in MACHINES)):
             directory.mkdir(parents=True, exist_ok=True)
         # Made for one cluster, its administrator's key among it.
         self.root.chmod(0o711)

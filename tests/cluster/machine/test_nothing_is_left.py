@@ -9,11 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from roadstead.embedded.progress import Progress
 from tests.cluster.machine import cgroups
 from tests.cluster.machine.cluster import Cluster
 from tests.cluster.machine.failures import ClusterError
@@ -57,22 +58,25 @@ class Watched:
 
     home: ClusterHome
     before: Host
-    processes: set[tuple[int, str]]
-    namespaces: set[str]
+    processes: set[tuple[int, str]] = field(default_factory=set)
+    namespaces: dict[str, int] = field(default_factory=dict)
+    """Held open by a descriptor each: the name of one that is gone is soon another's."""
 
     def look(self) -> None:
         own = set(_namespaces(os.getpid()))
         for pid in cgroups.pids(self.home.cgroup):
             try:
                 self.processes.add((pid, _started(pid)))
-                self.namespaces |= set(_namespaces(pid)) - own
+                for name, path in _namespaces(pid).items():
+                    if name not in own and name not in self.namespaces:
+                        self.namespaces[name] = os.open(path, os.O_RDONLY)
             except OSError:
                 continue
 
     def assert_nothing_is_left(self) -> None:
         assert not cgroups.exists(self.home.cgroup)
         assert [process for process in self.processes if _is_alive(*process)] == []
-        assert _inhabited(self.namespaces) == []
+        assert _inhabited(set(self.namespaces)) == []
         assert not self.home.root.exists()
         assert not self.home.root.with_name(f"{self.home.root.name}.lock").exists()
         after = Host.now()
@@ -85,9 +89,12 @@ class Watched:
 @pytest.fixture
 def watched() -> Iterator[Watched]:
     home = ClusterHome(Path(tempfile.mkdtemp(prefix="rs-left-")) / "home")
+    watched = Watched(home, Host.now())
     try:
-        yield Watched(home, Host.now(), set(), set())
+        yield watched
     finally:
+        for descriptor in watched.namespaces.values():
+            os.close(descriptor)
         down(home)
         home.root.parent.rmdir()
 
@@ -115,8 +122,10 @@ def _inhabited(namespaces: set[str]) -> list[str]:
     return found
 
 
-def _namespaces(pid: int) -> list[str]:
-    return [str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in _NAMESPACES]
+def _namespaces(pid: int) -> dict[str, Path]:
+    """Path by name."""
+    paths = [Path(f"/proc/{pid}/ns/{kind}") for kind in _NAMESPACES]
+    return {str(path.readlink()): path for path in paths}
 
 
 def _starting(home: ClusterHome) -> subprocess.Popen[bytes]:
@@ -166,11 +175,17 @@ def test_an_up_that_is_told_to_end_takes_everything_with_it(watched: Watched) ->
     watched.assert_nothing_is_left()
 
 
+def test_a_folder_that_is_no_cluster_s_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters").write_text("dear")
+    for change in (down, lambda home: up(home, Progress())):
+        with pytest.raises(ClusterError, match="is not the home of a cluster"):
+            change(ClusterHome(tmp_path))
+    assert (tmp_path / "letters").read_text() == "dear"
+
+
 def test_a_whole_life_leaves_nothing_even_after_a_node_died(
     watched: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from roadstead.embedded.progress import Progress
-
     cluster = up(watched.home, Progress())
     watched.look()
     there = [(pid, _started(pid)) for pid in cgroups.pids(f"{watched.home.cgroup}/node-b")]

@@ -92,6 +92,7 @@ def _start(home: ClusterHome, programs: Programs, progress: Progress) -> Cluster
 
 
 def _end(home: ClusterHome) -> None:
+    home.demand_own()
     cgroups.remove(home.cgroup)
     shutil.rmtree(home.root, ignore_errors=True)
     if home.root.exists():
