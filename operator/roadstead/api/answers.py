@@ -204,18 +204,26 @@ class Action(Answer):
 
 
 class ModelList(Origin):
+    """All LocalModels, ordered by namespace and name."""
+
     items: tuple[ModelSummary, ...]
 
 
 class ModelAnswer(Origin):
+    """One LocalModel."""
+
     model: ModelDetail
 
 
 class NodeList(Origin):
+    """All nodes, ordered by name."""
+
     items: tuple[Node, ...]
 
 
 class PoolList(Origin):
+    """All WorkerPools, ordered by name."""
+
     items: tuple[Pool, ...]
 
 
