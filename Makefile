@@ -113,8 +113,8 @@ PLAIN := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annota
          --no-emit-index-url --no-emit-find-links --no-strip-extras
 COMPILE := $(PLAIN) --universal
 # What is in the images: wheels for Debian 12's Python, in the versions that are tested here.
-FOR_IMAGES := $(PLAIN) --python-version 3.11 --python-platform x86_64-manylinux_2_36 --only-binary :all: \
-              --constraint requirements/dev.txt
+FOR_IMAGES := $(PLAIN) --python-version 3.11 --python-platform x86_64-manylinux_2_36 --only-binary :all:
+AS_TESTED := --constraint requirements/dev.txt
 lock: $(READY) ## rewrite the locks with hashes; ARGS=--upgrade moves versions
 	@$(COMPILE) $(ARGS) requirements/bootstrap.in --output-file requirements/bootstrap.txt
 	@$(COMPILE) $(ARGS) requirements/go.in --output-file operator/roadstead/embedded/go_module/toolchain.txt
@@ -122,10 +122,14 @@ lock: $(READY) ## rewrite the locks with hashes; ARGS=--upgrade moves versions
 	@$(COMPILE) $(ARGS) --no-deps requirements/llama-cpp.in --output-file requirements/llama-cpp.txt
 	@$(COMPILE) $(ARGS) requirements/build-tools.in --output-file requirements/build-tools.txt
 	@$(COMPILE) $(ARGS) --extra dev pyproject.toml --output-file requirements/dev.txt
-	@$(FOR_IMAGES) --extra agent --extra cli --extra gateway --extra operator pyproject.toml \
+	@$(FOR_IMAGES) $(AS_TESTED) --extra agent --extra cli --extra gateway --extra operator pyproject.toml \
 	  --output-file requirements/image-roadstead.txt
-	@$(FOR_IMAGES) --extra worker --no-emit-package xllamacpp pyproject.toml --output-file requirements/image-worker.txt
-	@$(FOR_IMAGES) --no-deps requirements/image-postgres.in --output-file requirements/image-postgres.txt
+	@$(FOR_IMAGES) $(AS_TESTED) --extra worker --no-emit-package xllamacpp pyproject.toml \
+	  --output-file requirements/image-worker.txt
+	@$(FOR_IMAGES) --extra worker --no-emit-package xllamacpp \
+	  pyproject.toml requirements/image-worker-cuda.in --output-file requirements/image-worker-cuda.txt
+	@$(FOR_IMAGES) $(AS_TESTED) requirements/build-wheel.in --output-file requirements/build-wheel.txt
+	@$(FOR_IMAGES) $(AS_TESTED) --no-deps requirements/image-postgres.in --output-file requirements/image-postgres.txt
 
 clean: ## end the fleet, then remove its data, the environment and all caches of this checkout
 	@if [ -x $(BIN)/roadstead ] && [ -d .roadstead ]; then $(BIN)/roadstead down; fi
