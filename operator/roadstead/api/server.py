@@ -1,8 +1,4 @@
-"""The read API on its port, in the operator's own event loop.
-
-Kopf cancels, when it ends, every task that was born in its loop after it started: :func:`serve_api` is entered before
-Kopf, and what is cancelled then is only the answering of requests in a process that ends.
-"""
+"""The read API on its port, in the operator's own event loop."""
 
 from __future__ import annotations
 

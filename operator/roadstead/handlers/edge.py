@@ -1,11 +1,11 @@
 """Kopf as the edge: it logs in, watches, delivers, and ends in order. It decides nothing and writes nothing.
 
-Two properties of Kopf to know when running it inside a process of ours:
+It runs in a thread and an event loop of its own. When Kopf ends it waits five seconds for whatever else lives in its
+loop and then cancels it: in ours, that would be the turn under way and the task that renews the Lease. Events are
+handed over to the loop that called :func:`serve`, in their order.
 
-- It cancels every task that was born in its loop after it started. Create the loop's, the Lease's and the health
-  server's tasks first, then await :func:`serve`.
-- It takes SIGINT and SIGTERM for itself, and :func:`serve` returns on either. That return is the process's signal to
-  shut down; handlers of our own would be replaced.
+:func:`serve` returns on SIGINT and SIGTERM. That return is the process's signal to shut down; a second one changes
+nothing.
 
 Only ``on.event`` is used: it alone makes Kopf neither annotate nor patch what it watches.
 """
@@ -13,7 +13,11 @@ Only ``on.event`` is used: it alone makes Kopf neither annotate nor patch what i
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 import kopf
 
@@ -33,19 +37,50 @@ async def serve(
     stop: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
 ) -> None:
-    """Watch and deliver until ``stop`` is set or the process is asked to end.
+    """Watch and deliver until ``stop`` is set or the process is asked to end; to be called from the main thread.
 
-    Our kinds must be known to the API server by then. Without ``namespaces`` all of them are watched.
+    Our kinds must be known to the API server by then. Without ``namespaces`` all of them are watched. ``login`` is
+    awaited in Kopf's own loop.
     """
-    await kopf.operator(
-        registry=registry(models=models, pools=pools, login=login),
-        settings=settings(),
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        standalone=True,
-        stop_flag=stop,
-        ready_flag=ready,
-    )
+    loop = asyncio.get_running_loop()
+    asked = stop or asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    ours = registry(models=_handed_over(models, loop), pools=_handed_over(pools, loop), login=login)
+    end: Future[Callable[[], object]] = Future()
+    watching: Future[None] = Future()
+    if ready is not None:
+        watching.add_done_callback(lambda _: loop.call_soon_threadsafe(ready.set))
+
+    async def operate() -> None:
+        its_loop, ending = asyncio.get_running_loop(), asyncio.Event()
+        end.set_result(lambda: its_loop.call_soon_threadsafe(ending.set))
+        await kopf.operator(
+            registry=ours,
+            settings=settings(),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
+            stop_flag=ending,
+            ready_flag=watching,
+        )
+
+    kopf_ends = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(operate())))
+    waiting = asyncio.create_task(asked.wait(), name="asked to end")
+    try:
+        await asyncio.wait((kopf_ends, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        with suppress(RuntimeError):  # its loop is closed: it ended by itself
+            (await asyncio.wrap_future(end))()
+        await kopf_ends
+
+
+def _handed_over(deliver: Deliver, loop: asyncio.AbstractEventLoop) -> Deliver:
+    def hand_over(event_type: str | None, obj: dict[str, Any]) -> None:
+        loop.call_soon_threadsafe(deliver, event_type, obj)
+
+    return hand_over
 
 
 def registry(*, models: Deliver, pools: Deliver, login: Login) -> kopf.OperatorRegistry:

@@ -37,3 +37,5 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("kopf", "aiohttp.access", "kubernetes"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # At each start it warns that it cannot take signals: it is not meant to, see handlers/edge.py.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.contract
 
 @asynccontextmanager
 async def with_kopf(settings: KubeSettings) -> AsyncIterator[KubernetesCluster]:
-    """As the runtime runs it. Not a fixture: Kopf cancels tasks that were born after it, a fixture's end among them."""
+    """As the runtime runs it."""
     stop, ready = asyncio.Event(), asyncio.Event()
     async with KubernetesCluster.connect(settings, poke=lambda _: None) as connected:
         kopf = asyncio.create_task(
@@ -68,6 +68,16 @@ async def test_kopf_delivers_every_change_and_writes_nothing_itself(
         await until(lambda: models_of(cluster, namespace)[0].deleting, "the deletion is known", seconds=20)
         await cluster.clear_finalizer(models_of(cluster, namespace)[0])
         await until(lambda: not models_of(cluster, namespace), "the model is gone", seconds=20)
+
+
+async def test_what_else_runs_in_the_loop_outlives_kopf(settings: KubeSettings) -> None:
+    """When it ends, Kopf cancels what was born in its loop: the turn under way, and the task that keeps the Lease."""
+    finish = asyncio.Event()
+    async with with_kopf(settings):
+        turn = asyncio.create_task(finish.wait())
+    finish.set()
+
+    assert await turn is True
 
 
 async def test_with_namespaces_only_their_models_are_seen_and_pools_still_are(

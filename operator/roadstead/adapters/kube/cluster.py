@@ -1,10 +1,10 @@
 """The ``Cluster`` port on a real API server.
 
-To run it, in this order (Kopf cancels tasks that were born after it started, see ``handlers/edge.py``)::
+To run it, in this order::
 
-    async with KubernetesCluster.connect(settings, poke=trigger.poke) as cluster:
+    async with KubernetesCluster.connect(settings, poke=trigger.poke, workloads=workloads) as cluster:
         leadership = cluster.leadership(lease, doors=highest_epoch, lost=end_the_process)
-        ...                                     # create the tasks of the loop, the Lease and health
+        ...                                     # once it is synced: lead, and take turns
         await edge.serve(models=cluster.deliver_model, pools=cluster.deliver_pool, login=cluster.kopf_credentials)
         ...                                     # asked to end: let the last action end, then release the Lease
 
