@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from roadstead.embedded.go_programs import cache_directory
-from tools.images.layers import Blob
+from tools.images.layers import Blob, source_date_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Cache:
             facts = {"digest": blob.digest, "size": blob.size}
             (folder / "facts.json").write_text(json.dumps(facts))
 
-        folder = self.folder(f"layer-{name}", key, fill)
+        folder = self.folder(f"layer-{name}", key_of(key, str(source_date_epoch())), fill)
         facts = json.loads((folder / "facts.json").read_text())
         blob = Blob(path=folder / "layer.tar", digest=facts["digest"], size=facts["size"])
         if blob.path.stat().st_size != blob.size:  # a disk that was full

@@ -50,7 +50,7 @@ class Package:
 
 def fetch(folder: Path, wanted: Sequence[str], progress: Progress) -> None:
     """Resolve and download into `folder`, and write down what came."""
-    _demand_release()
+    demand_release()
     progress.say(f"fetching {len(wanted)} Debian packages and what they need")
     apt = _Apt(folder / "apt")
     apt.run("update", "-qq")
@@ -129,7 +129,8 @@ class _Apt:
         return found[1] if found else ""
 
 
-def _demand_release() -> None:
+def demand_release() -> None:
+    """Raises ImageBuildError where apt is not Debian 12's."""
     release = Path("/etc/os-release")
     codename = re.search(r"^VERSION_CODENAME=(\S+)$", release.read_text() if release.exists() else "", re.MULTILINE)
     if codename is None or codename[1] != RELEASE or shutil.which("apt-get") is None:
