@@ -264,6 +264,19 @@ def test_the_cluster_scoped_part_can_be_rendered_alone(helm: Helm) -> None:
     ]
 
 
+# ── What a Pod is kept from ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_container_is_confined_beyond_what_restricted_demands(objects: list[Object]) -> None:
+    for pod, container in containers(objects):
+        assert pod["spec"]["enableServiceLinks"] is False
+        assert {pod["spec"]["securityContext"][key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {10001}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, container["name"]
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, container["name"]
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}, container["name"]
+        assert "memory" in container["resources"]["limits"], container["name"]
+
+
 # ── What keeps it up ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -311,3 +324,22 @@ def test_a_pool_offers_the_worker_image_unless_it_names_engines_of_its_own(helm:
     assert "annotations" not in plain[0]["metadata"]
     assert [engine["engine"] for engine in gpu["spec"]["engines"]] == ["Vllm", "LlamaCpp"]
     assert gpu["metadata"]["annotations"] == {"roadstead.dev/adopt": "sha256:" + "fedcba9876543210" * 4}
+
+
+def test_the_kubelet_asks_heads_and_head_agents_what_the_reference_says(objects: list[Object]) -> None:
+    section = REFERENCE.read_text().split("## Probes")[1].split("\n## ")[0]
+    for row, name in (("head (Ray)", "head"), ("head agent", "agent")):
+        cells = next(line for line in section.splitlines() if line.startswith(f"| {row} |")).split("|")[2:5]
+        (container,) = [each for _, each in containers(objects) if each["name"] == name]
+        for kind, cell in zip(("startup", "readiness", "liveness"), cells, strict=True):
+            probe = container.get(f"{kind}Probe")
+            said = "" if probe is None else told(probe, container["ports"])
+
+            assert said == cell.strip(), f"{kind} of {name}"
+
+
+def told(probe: Object, ports: list[Object]) -> str:
+    """As the reference writes it."""
+    number = next(port["containerPort"] for port in ports if port["name"] == probe["httpGet"]["port"])
+    figures = f"{probe['periodSeconds']}, {probe['timeoutSeconds']}, {probe['failureThreshold']}"
+    return f"`:{number}{probe['httpGet']['path']}` {figures}"

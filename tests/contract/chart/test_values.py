@@ -108,8 +108,8 @@ def test_a_release_whose_pods_would_have_no_room_for_their_names_is_refused(
 def test_an_older_kubernetes_is_refused(helm: Helm) -> None:
     fleet = ("template", "roadstead", CHART, "--values", VALUES / "right" / "one-pool.yaml", "--kube-version")
 
-    assert "is Kubernetes 1.29, and Roadstead needs 1.30" in helm.run(*fleet, "1.29.9").stderr
-    assert helm.run(*fleet, "1.30.0").returncode == 0
+    assert "is Kubernetes 1.33, and Roadstead needs 1.34" in helm.run(*fleet, "1.33.9").stderr
+    assert helm.run(*fleet, "1.34.0").returncode == 0
 
 
 def test_each_right_set_says_something_of_its_own() -> None:
