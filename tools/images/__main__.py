@@ -44,6 +44,7 @@ def main() -> int:
                 if not chosen.only or image.name in chosen.only:
                     built = builder.build(image, source=chosen.source, variant=chosen.variant)
                     _publish(built, chosen, progress)
+            builder.cache.prune()
     except ImageBuildError as error:
         progress.finish()
         sys.stderr.write(f"{error}\n")

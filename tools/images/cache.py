@@ -10,8 +10,10 @@ import fcntl
 import hashlib
 import inspect
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +52,14 @@ class Cache:
                 filled.mkdir()
                 make(filled)
                 filled.rename(place)
+        os.utime(place)  # so that `prune` knows what is in use
         return place
+
+    def prune(self, *, days: int = 14) -> None:
+        """Remove what no build has used for so long."""
+        for folder in self.root.iterdir():
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > days * 86_400:
+                shutil.rmtree(folder)
 
     def layer(self, name: str, key: str, make: Callable[[Path], Blob]) -> Blob:
         """The archive that `make` writes at the path it is given."""
