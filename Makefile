@@ -66,6 +66,11 @@ test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (roo
 	@$(BIN)/python -m tools.images
 	@$(BIN)/pytest tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
+.PHONY: test-kubernetes-oldest
+test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (3 minutes, 10 the first time)
+	@assets=$$($(BIN)/python -m tests.kubernetes_oldest) && KUBEBUILDER_ASSETS=$$assets \
+	  $(BIN)/pytest tests/kubernetes_oldest tests/contract/kube tests/contract/chart $(ARGS)
+
 .PHONY: check check-format check-lint check-types check-imports check-layout check-links check-schema
 check: check-format check-lint check-types check-imports check-layout check-links check-schema ## format, lint, types, imports, dead links, generated files
 

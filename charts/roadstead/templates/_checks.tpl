@@ -1,13 +1,13 @@
 {{/* What a schema cannot say. Each sentence begins with the field's path and ends with the remedy. */}}
 
 {{/*
-CEL's quantities in the CRDs need 1.29, the sleep before a gateway drains 1.30. Chart.yaml's kubeVersion is not used: it
-compares the server's whole version string, which some builds leave empty.
+docs/reference/cluster.md (Versions) says why 1.34. Chart.yaml's kubeVersion is not used: it compares the server's whole
+version string, which some builds leave empty.
 */}}
 {{- define "roadstead.checks" -}}
 {{- $minor := regexReplaceAll "[^0-9]" .Capabilities.KubeVersion.Minor "" | int }}
-{{- if and (eq (print .Capabilities.KubeVersion.Major) "1") (lt $minor 30) }}
-  {{- fail (printf "this cluster is Kubernetes 1.%d, and Roadstead needs 1.30 or newer: upgrade the cluster first." $minor) }}
+{{- if and (eq (print .Capabilities.KubeVersion.Major) "1") (lt $minor 34) }}
+  {{- fail (printf "this cluster is Kubernetes 1.%d, and Roadstead needs 1.34 or newer: upgrade the cluster first." $minor) }}
 {{- end }}
 {{- range $cell := keys .Values.cells }}
   {{- $name := printf "%s-head-%s" $.Release.Name $cell }}

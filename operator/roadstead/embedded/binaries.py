@@ -7,6 +7,7 @@ Looked for in `KUBEBUILDER_ASSETS`, then in a cache keyed by the pinned Go modul
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from roadstead.embedded.go_programs import ProgramSet, ensure_programs
 from roadstead.embedded.go_toolchain import GO_MODULE
 from roadstead.embedded.progress import Progress
 
-KUBERNETES_MINOR = "1.36"
+NEWEST_MINOR = 36
+"""Of Kubernetes 1: what is built here and what the tests run on."""
+OLDEST_MINOR = 34
+"""The oldest that is supported (docs/reference/cluster.md, Versions); `make test-kubernetes-oldest` runs on it."""
 CONTROL_PLANE = ProgramSet(
     name="kubernetes",
-    title=f"etcd, kube-apiserver, kube-controller-manager and kubectl {KUBERNETES_MINOR}",
+    title=f"etcd, kube-apiserver, kube-controller-manager and kubectl 1.{NEWEST_MINOR}",
     module=GO_MODULE,
     packages={
         "etcd": "go.etcd.io/etcd/server/v3",
@@ -86,4 +90,7 @@ def _unfit(binaries: Binaries) -> str | None:
         [binaries.kube_apiserver, "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     version = answer.stdout.strip().removeprefix("Kubernetes v")
-    return None if version.startswith(f"{KUBERNETES_MINOR}.") else f"its kube-apiserver is {version or 'broken'}"
+    minor = re.match(r"1\.(\d+)\.", version)
+    if minor is not None and OLDEST_MINOR <= int(minor[1]) <= NEWEST_MINOR:
+        return None
+    return f"its kube-apiserver is {version or 'broken'}, neither 1.{OLDEST_MINOR} nor newer up to 1.{NEWEST_MINOR}"
