@@ -37,6 +37,8 @@ from roadstead.runtime import logs
 from roadstead.services.uninstall import Bounds, Remainder, Uninstall
 
 EXIT_HELD, EXIT_SETTINGS, EXIT_LEASE_LOST = 1, 2, 3
+_SHARE_OF_WAITS = 0.9
+"""The rest is for requests, and for a container to start."""
 _LISTED_SECONDS = 30.0
 _FIRST_ANSWERS_SECONDS = 3.0
 _LOOK_SECONDS = 0.1
@@ -59,7 +61,7 @@ class UninstallSettings(BaseSettings):
     door_token_file: Path
     """File with the bearer that head agents and gateways demand."""
 
-    uninstall_seconds: float = Field(default=Bounds().seconds, ge=30)
+    uninstall_seconds: float = Field(default=270.0, ge=30)
     """How long all of it may take; `helm uninstall` waits 300 s unless it is told otherwise."""
 
     log_level: str = "warning"
@@ -124,7 +126,7 @@ async def uninstall(settings: UninstallSettings) -> Remainder:
             where=f"release {settings.release} in namespace {settings.namespace}",
             say=_say,
             clock=asyncio.get_running_loop().time,
-            bounds=Bounds().within(settings.uninstall_seconds),
+            bounds=Bounds().within(_SHARE_OF_WAITS * settings.uninstall_seconds),
         ).run()
 
 
