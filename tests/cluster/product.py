@@ -45,7 +45,7 @@ class Product:
         """As the how-to says it: namespace, release, wait."""
         self.given.update(_values(self.images))
         self.cluster.helm(
-            *("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
+            *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
             *("--values", str(self._values_file()), "--wait", "--timeout", "10m"),
         )
 
@@ -181,6 +181,7 @@ def _values(images: Images) -> dict[str, Any]:
     return {
         "image": images.values(),
         "workloads": {"httpHosts": [_MODEL_HOST]},
+        "networkPolicy": {"dns": {"ports": [53, 5353]}},  # the test cluster's CoreDNS has no right to port 53
         "workerPools": {
             POOL: {"workers": {"store": {"size": "2Gi"}, "resources": {"cpu": "2", "memory": "3Gi"}}},
         },

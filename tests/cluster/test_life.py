@@ -148,7 +148,7 @@ def test_a_chart_that_is_rolled_back_offers_the_earlier_image_and_restarts_nothi
     life: Life, client: SteadyClient
 ) -> None:
     product = life.product
-    product.cluster.helm("rollback", RELEASE, "2", "--namespace", NAMESPACE, "--wait")
+    product.cluster.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait")
     until(lambda: _offered(product) == product.images.worker_digest, "the earlier image is offered", seconds=60)
     product.until_served_on(*NODES)
     assert product.engines() == life.engines

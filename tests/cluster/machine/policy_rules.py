@@ -14,6 +14,8 @@ from typing import Any
 
 Object = Mapping[str, Any]
 TABLE = "network_policies"
+_NOBODY = "0.0.0.0"
+"""Makes an expression that nothing meets."""
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -104,14 +106,15 @@ def _matches(rule: Object, world: World, pod: Pod, namespace: str, direction: st
 def _peer(peer: Object, world: World, namespace: str, side: str) -> tuple[str, Sequence[Pod]]:
     block = peer.get("ipBlock")
     if block is not None:
+        if ":" in block["cidr"]:
+            return f"{side} {_NOBODY}", ()  # pods here have no address of IPv6
         expression = f"{side} {_canonical(block['cidr'])}"
         if block.get("except"):
             expression += f" {side} != {{ {', '.join(map(_canonical, block['except']))} }}"
         return expression, ()
     selected = [pod for pod in world.pods if _selected(pod, peer, world, namespace)]
     addresses = sorted(pod.address for pod in selected)
-    # No pod yet: an expression that nothing meets.
-    return f"{side} {{ {', '.join(addresses)} }}" if addresses else f"{side} 0.0.0.0", selected
+    return f"{side} {{ {', '.join(addresses)} }}" if addresses else f"{side} {_NOBODY}", selected
 
 
 def _selected(pod: Pod, peer: Object, world: World, namespace: str) -> bool:

@@ -108,6 +108,7 @@ def test_what_leaves_a_pod_is_held_back_from_its_node_too() -> None:
             IN,
             ["ip saddr 10.0.0.0/8 ip saddr != { 10.1.0.0/16 } tcp dport 1 return"],
         ),
+        (ingress({"from": [{"ipBlock": {"cidr": "::/0"}}]}), IN, ["ip saddr 0.0.0.0 return"]),
         (
             egress({"to": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": "http"}]}),
             OUT,
