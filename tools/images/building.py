@@ -26,8 +26,7 @@ from tools.images.layers import Blob, File, Tree, write_layer
 from tools.images.oci import Layer, Manifest, labels, manifest_of
 
 _OWN: Final = ("operator", "workers", "migrations", "charts/roadstead/crds")
-_REVISED: Final = (*_OWN, "images", "tools/images", "requirements", "pyproject.toml")
-"""Whose last commit is the revision of an image: a change elsewhere leaves its digest alone."""
+_RECIPE: Final = ("images", "tools/images", "requirements", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Builder:
             components.append(sbom.llama_cpp_component(engine.version()))
         stack.append(self._own_layer(image, root, components))
         words = labels(
-            image, version=catalog.project_version(), revision=_revision(), source=source, variant=variant
+            image, version=catalog.project_version(), revision=_revision(image), source=source, variant=variant
         )  # fmt: skip
         return Built(image, manifest_of(image, stack, words), self._bill(image, components))
 
@@ -186,7 +185,8 @@ def _own_wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _revision() -> str:
-    """The commit that last changed what is in an image; `unknown` outside a clone."""
-    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%H", "--", *_REVISED]
+def _revision(image: Image) -> str:
+    """The commit that last changed what is in the image: others leave its digest alone. `unknown` outside a clone."""
+    parts = (*_OWN, *_RECIPE) if image.own_code else _RECIPE
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%H", "--", *parts]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
