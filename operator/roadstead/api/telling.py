@@ -10,7 +10,7 @@ from roadstead.api import answers
 from roadstead.api.actions import told_action
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, ModelReport, PoolReport, SlotReport
-from roadstead.domain.snapshot import Cell, Known, Node, Part, Pool, Stale, Taint, Unknown, latest
+from roadstead.domain.snapshot import Cell, FleetSnapshot, Known, Node, Part, Pool, Stale, Taint, Unknown, latest
 from roadstead.services.outlook import Planned
 
 T = TypeVar("T")
@@ -50,7 +50,12 @@ def model_answer(planned: Planned, origin: Origin, *, namespace: str, name: str)
 
 def node_list(planned: Planned, origin: Origin) -> answers.NodeList:
     pools = planned.pools()
-    nodes = [_node(node, planned, pool=pools.get(name, "")) for name, node in sorted(planned.snapshot.nodes.items())]
+    cells = {node: cell for cell in planned.cells() for node in cell.nodes}
+    slots = _slots_by_node(planned.cells())
+    nodes = [
+        _node(node, planned.snapshot, pool=pools.get(name, ""), cell=cells.get(name), slots=slots.get(name, ()))
+        for name, node in sorted(planned.snapshot.nodes.items())
+    ]
     return answers.NodeList(items=tuple(nodes), **origin)
 
 
@@ -70,7 +75,7 @@ def plan_answer(planned: Planned, origin: Origin) -> answers.PlanAnswer:
         actions=tuple(told_action(action) for action in planned.plan.actions),
         models=tuple(_detail(report) for report in _in_order(planned.plan.reports)),
         wake_after_seconds=planned.plan.wake_after_seconds,
-        cells={cell.name: _source(cell.facts) for cell in snapshot.cells},
+        cells={cell.name: _source(cell.facts) for cell in planned.cells()},
         gateways={name: _source(part) for name, part in sorted(snapshot.gateways.items())},
         ledger=_source(snapshot.ledger),
         **origin,
@@ -152,11 +157,11 @@ def _telling_message(conditions: Sequence[ConditionReport]) -> str:
     return next((said[telling] for telling in _TELLING if said.get(telling)), ready)
 
 
-def _node(node: Node, planned: Planned, *, pool: str) -> answers.Node:
-    snapshot = planned.snapshot
+def _node(
+    node: Node, snapshot: FleetSnapshot, *, pool: str, cell: Cell | None, slots: Sequence[answers.NodeSlot]
+) -> answers.Node:
     agent = snapshot.agents.get(node.name, Unknown("no agent is known on this node"))
     facts = latest(agent)
-    cell = _cell_of(node.name, pool, planned)
     return answers.Node(
         name=node.name,
         pool=pool,
@@ -182,7 +187,7 @@ def _node(node: Node, planned: Planned, *, pool: str) -> answers.Node:
             )
             for weight in (facts.weights if facts is not None else ())
         ),
-        slots=_slots_on(node.name, planned),
+        slots=tuple(slots),
         pods=tuple(
             answers.Pod(name=pod.name, role=pod.role.value, image=pod.image, ready=pod.ready, deleting=pod.deleting)
             for pod in sorted(snapshot.pods, key=lambda pod: pod.name)
@@ -191,21 +196,11 @@ def _node(node: Node, planned: Planned, *, pool: str) -> answers.Node:
     )
 
 
-def _cell_of(node: str, pool: str, planned: Planned) -> Cell | None:
-    """The cell a node is listed in or has a raylet in, else the one that its pool's workers join."""
-    cells = planned.snapshot.cells
-    for cell in cells:
-        facts = latest(cell.facts)
-        if node in cell.nodes or (facts is not None and node in facts.nodes):
-            return cell
-    template = next((each.workers for each in planned.snapshot.pools if each.name == pool), None)
-    return next((cell for cell in cells if template is not None and cell.name == template.cell), None)
-
-
-def _slots_on(node: str, planned: Planned) -> tuple[answers.NodeSlot, ...]:
-    told = [facts for cell in planned.snapshot.cells if (facts := latest(cell.facts)) is not None]
-    return tuple(
-        answers.NodeSlot(
+def _slots_by_node(cells: Iterable[Cell]) -> dict[str, list[answers.NodeSlot]]:
+    found: dict[str, list[answers.NodeSlot]] = {}
+    told = [facts for cell in cells if (facts := latest(cell.facts)) is not None]
+    for slot in sorted((slot for facts in told for slot in facts.slots), key=lambda slot: slot.name):
+        row = answers.NodeSlot(
             name=slot.name,
             model=str(slot.model),
             variant=slot.variant,
@@ -214,9 +209,8 @@ def _slots_on(node: str, planned: Planned) -> tuple[answers.NodeSlot, ...]:
             ready=slot.ready,
             status=slot.status,
         )
-        for slot in sorted((slot for facts in told for slot in facts.slots), key=lambda slot: slot.name)
-        if slot.node == node
-    )
+        found.setdefault(slot.node, []).append(row)
+    return found
 
 
 def _pool(pool: Pool, report: PoolReport | None, *, nodes: Sequence[str]) -> answers.Pool:

@@ -35,7 +35,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for chatty in ("kopf", "aiohttp.access", "kubernetes"):
+    for chatty in ("kopf", "aiohttp.access", "kubernetes", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # At each start it warns that it cannot take signals: it is not meant to, see handlers/edge.py.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

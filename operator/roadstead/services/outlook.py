@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from roadstead.domain.plan import FleetPlan, Resolve
-from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.domain.snapshot import Cell, FleetSnapshot
+from roadstead.planner.membership import with_members
 from roadstead.planner.nodes import pool_of
 from roadstead.ports import DoorError
 from roadstead.services.observe import Ports, observe
@@ -44,6 +45,10 @@ class Planned:
         """Name of the pool of every node that belongs to one."""
         found = {name: pool_of(node, self.snapshot.pools) for name, node in self.snapshot.nodes.items()}
         return {name: pool.name for name, pool in found.items() if pool is not None}
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell that is named anywhere, each with all of its nodes."""
+        return with_members(self.snapshot).cells
 
 
 class Outlook:
