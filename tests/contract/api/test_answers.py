@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.memory_fleet import MemoryFleet
+from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode
+from tests.fixtures.memory_pods import MemoryPods, image, pool
 from tests.fixtures.read_api import SECRET, VARIANTS, ReadApi, running_read_api, two_nodes
 
 pytestmark = pytest.mark.contract
@@ -176,3 +178,19 @@ async def test_no_address_of_a_replica_and_nothing_of_a_source_but_its_path_is_t
         told = json.dumps(await api.answer(path))
         assert "127.0.0.1" not in told, path
         assert SECRET not in told, path
+
+
+async def test_pods_and_the_images_of_pools_are_told_where_workers_are_pods(tmp_path: Path) -> None:
+    adopted, offered = image("a"), image("b")
+    fleet = MemoryFleet(nodes={"node-a": MemoryNode(budget=1000 * MIB)}, pools=[pool(adopted)], pods=MemoryPods())
+    await fleet.settle()
+    fleet.pools = [replace(fleet.pools[0], engines=(offered,))]
+    async with running_read_api(tmp_path, fleet=fleet) as api:
+        api.leading.append(False)
+        (node,) = (await api.answer("/v1/nodes"))["items"]
+        (told,) = (await api.answer("/v1/pools"))["items"]
+    assert {(pod["role"], pod["ready"]) for pod in node["pods"]} == {("agent", True), ("worker", True)}
+    assert (node["pool"], node["cell"]) == (fleet.pools[0].name, "cell-0")
+    assert (told["workers"], told["workersReady"]) == (1, 1)
+    assert [(row["adopted"], row["offered"]) for row in told["engines"]] == [(adopted.image, offered.image)]
+    assert {row["type"]: row["status"] for row in told["conditions"]} == {"Ready": "True", "ImageOffered": "True"}
