@@ -60,6 +60,6 @@ def plan_protection(
 
 
 def _workers(post: Post) -> Mapping[str, str]:
-    """Label of the image of every worker that is here or should be, by name."""
+    """Label of the image of every worker that is here, and of those that are not but should be, by name."""
     there = {pod.name: image_label(pod.image) for pod in post.worker_pods}
-    return {wish.name: label for label, wish in post.workers.items()} | there
+    return there | {wish.name: label for label, wish in post.workers.items() if label not in there.values()}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roadstead.domain.model import ModelKey, VariantSpec
+from roadstead.domain.snapshot import EngineBuild, image_label
+from roadstead.domain.workload import Devices, PodRole
 from roadstead.planner.fleet import plan
 from roadstead.services.observe import observe
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
+from tests.fixtures.memory_pods import MemoryPods, image, pool
 
 FILES = {
     f"file:///models/{name}.gguf": artifact(name, mebibytes=size, bits=bits)
@@ -62,6 +67,50 @@ async def test_an_operator_killed_at_any_write_leads_to_the_same_world() -> None
 
 async def test_the_number_of_writes_of_a_life_may_only_fall() -> None:
     assert await _writes_of_a_life() <= 80
+
+
+IMAGES = (image("a"), image("b"))
+
+
+def new_fleet_of_pods(devices: Devices) -> MemoryFleet:
+    fleet = new_fleet(1500, 1500, 1500)
+    fleet.pools = [pool(IMAGES[0], devices=devices)]
+    fleet.pods = MemoryPods()
+    return fleet
+
+
+async def life_of_workers(fleet: MemoryFleet) -> None:
+    """Install → serve → adopt another image → drain a node → take it back → delete, each to the end."""
+    assert fleet.pods is not None
+    key = fleet.apply("assistant", VARIANTS[2], replicas=2)
+    await fleet.settle(limit=200)
+    (offered,) = fleet.pools
+    fleet.pools = [replace(offered, engines=IMAGES[1:], adopt=IMAGES[1].identity)]
+    await fleet.settle(limit=300)
+    fleet.nodes["node-1"].unschedulable = True
+    fleet.pods.drain("node-1")
+    await fleet.settle(limit=200)
+    fleet.pods.evictions.clear()
+    fleet.nodes["node-1"].unschedulable = False
+    await fleet.settle(limit=200)
+    fleet.delete(key)
+    await fleet.settle(limit=200)
+
+
+@pytest.mark.parametrize("devices", Devices)
+async def test_an_operator_of_pods_killed_at_any_write_leads_to_the_same_world(devices: Devices) -> None:
+    quiet = new_fleet_of_pods(devices)
+    await life_of_workers(quiet)
+    expected = quiet.normalised()
+    assert quiet.pods is not None
+    assert len(quiet.pods.pods) == 6
+    assert quiet.pods.budgets == set()
+
+    for point in range(len(quiet.writes)):
+        fleet = new_fleet_of_pods(devices)
+        fleet.writes.kill_before = point
+        await life_of_workers(fleet)
+        assert fleet.normalised() == expected, f"killed before write {point}: {quiet.writes[point]}"
 
 
 models = st.sampled_from(["one", "two", "three"])
@@ -157,3 +206,77 @@ async def test_the_plan_does_not_depend_on_the_order_of_the_lists(order: tuple[i
     fleet.nodes = dict(reversed(fleet.nodes.items()))
 
     assert plan(observe(fleet.ports, fleet.resolutions), fleet.now).actions == plan(snapshot, fleet.now).actions
+
+
+events = st.one_of(
+    st.tuples(st.just("apply"), models, st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=2, unique=True),
+              st.integers(0, 3), st.just(512)),
+    st.tuples(st.just("delete"), models),
+    st.tuples(st.just("node"), st.integers(0, 2), st.booleans()),
+    st.tuples(st.just("agent"), st.integers(0, 2), st.booleans()),
+    st.tuples(st.just("cell"), st.booleans()),
+    st.tuples(st.just("cordon"), st.integers(0, 2), st.booleans()),
+    st.tuples(st.just("adopt"), st.sampled_from(IMAGES)),
+    st.tuples(st.just("template"), st.sampled_from(["one", "two"])),
+    st.tuples(st.just("lose"), st.integers(0, 5)),
+    st.tuples(st.just("turns"), st.integers(1, 12)),
+)  # fmt: skip
+
+
+async def act_out_on_pods(fleet: MemoryFleet, event: tuple[object, ...]) -> None:
+    assert fleet.pods is not None
+    match event:
+        case ("cordon", int(index), bool(cordoned)):
+            name = f"node-{index}"
+            fleet.nodes[name].unschedulable = cordoned
+            fleet.pods.evictions.pop(name, None)
+            if cordoned:
+                fleet.pods.drain(name)
+        case ("adopt", EngineBuild() as build):
+            fleet.pools = [replace(fleet.pools[0], engines=(build,), adopt=build.identity)]
+        case ("template", str(digest)):
+            fleet.pods.workloads = replace(fleet.pods.workloads, worker_digest=digest, agent_digest=digest)
+        case ("lose", int(index)):
+            for name in sorted(fleet.pods.pods)[index : index + 1]:
+                fleet.pods.remove(name)
+        case _:
+            await act_out(fleet, event)
+
+
+@pytest.mark.parametrize("devices", Devices)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=st.lists(events, max_size=14))
+async def test_any_history_of_pods_settles_with_every_pod_in_place(
+    devices: Devices, history: list[tuple[object, ...]]
+) -> None:
+    """Every removal on the way was checked where it was carried out: no slot, no second worker of an image."""
+    fleet = new_fleet_of_pods(devices)
+    assert fleet.pods is not None
+    for event in history:
+        await act_out_on_pods(fleet, event)
+    for node in fleet.nodes.values():
+        node.ready = node.agent_answers = True
+        node.unschedulable = False
+    fleet.pods.evictions.clear()
+    fleet.cell_answers = True
+
+    await fleet.settle(limit=900)
+
+    (build,) = fleet.pools[0].engines
+    assert [pod.wish.node for _, pod in sorted(fleet.pods.of(PodRole.AGENT).items())] == sorted(fleet.nodes)
+    for node in fleet.nodes:
+        images = {pod.wish.image for pod in fleet.pods.of(PodRole.WORKER, node).values()}
+        held = {
+            app.slot.model for app in fleet.applications.values() if app.slot.content.engine_image != build.identity
+        }
+        assert images == {build.image} or (held and all(fleet.condition(key, "Placed")[0] == "False" for key in held))
+    for key, model in fleet.models.items():
+        ready = sum(app.ready for app in fleet.applications.values() if app.slot.model == key)
+        assert ready >= model.checked_spec.replicas or fleet.condition(key, "Placed")[0] == "False"
+    placed = {(app.slot.node, image_label(app.slot.content.engine_image)) for app in fleet.applications.values()}
+    assert fleet.pods.budgets == {
+        name
+        for name, pod in fleet.pods.pods.items()
+        if (pod.wish.node, pod.label) in placed
+        or (pod.wish.role is PodRole.AGENT and pod.wish.node in {node for node, _ in placed})
+    }

@@ -319,6 +319,16 @@ async def test_a_broken_agent_stops_at_one_node_and_a_mended_one_goes_there_firs
     assert all(pods_of(fleet).agent_runs(node) for node in fleet.nodes)
 
 
+async def test_an_agent_that_does_not_answer_is_made_anew_before_those_that_do(fleet: MemoryFleet) -> None:
+    await fleet.settle()
+    fleet.nodes["node-b"].agent_answers = False
+    pods_of(fleet).workloads = replace(pods_of(fleet).workloads, agent_image="roadstead@sha256:bb")
+
+    await fleet.turn()
+
+    assert [write for write in fleet.writes if write.startswith("remove")] == ["remove pod roadstead-agent-node-b"]
+
+
 # --- drains ---
 
 
@@ -328,14 +338,9 @@ async def test_a_drain_waits_for_the_slots_moves_them_and_passes(fleet: MemoryFl
     fleet.nodes["node-a"].unschedulable = True
     pods_of(fleet).drain("node-a")
 
-    fewest = fleet.serving(key)
-    while not pods_of(fleet).drained("node-a"):
-        await fleet.turn()
-        fleet.step()
-        fewest = min(fewest, fleet.serving(key))
-        assert len(fleet.writes) < 500
+    assert await serve_through(fleet, key) == 2
 
-    assert fewest == 2
+    assert pods_of(fleet).drained("node-a")
     assert set(fleet.running(key)) == {"node-b"}
     await fleet.settle()
     assert pods_of(fleet).drained("node-a"), "nothing comes back to a cordoned node"
@@ -464,6 +469,35 @@ async def test_nothing_is_removed_or_unprotected_on_missing_knowledge(fleet: Mem
 
     assert before.items() <= pods_of(fleet).pods.items()
     assert budgets <= pods_of(fleet).budgets
+
+
+@pytest.mark.parametrize("part", ["cell", "agents"])
+async def test_a_worker_that_seems_vacant_stays_until_that_is_known(fleet: MemoryFleet, part: str) -> None:
+    await fleet.settle()
+    fleet.cell_told = part != "cell"
+    for node in fleet.nodes.values():
+        node.agent_answers = part != "agents"
+    offer(fleet, adopt=True)
+
+    await fleet.settle()
+
+    assert images(fleet) == {"node-a": {"a", "b"}, "node-b": {"a", "b"}}
+    fleet.cell_told = True
+    for node in fleet.nodes.values():
+        node.agent_answers = True
+    await fleet.settle()
+    assert images(fleet) == {"node-a": {"b"}, "node-b": {"b"}}
+
+
+async def test_a_new_operator_takes_no_protection_away_before_it_has_heard_of_the_slots(fleet: MemoryFleet) -> None:
+    fleet.apply("assistant", SMALL_VARIANT, replicas=2)
+    await fleet.settle()
+    before = set(pods_of(fleet).budgets)
+    fleet.cell_told = False
+
+    await fleet.settle()
+
+    assert pods_of(fleet).budgets == before
 
 
 async def test_a_lease_without_a_slot_holds_its_worker(fleet: MemoryFleet) -> None:
