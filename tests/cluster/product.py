@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import yaml
 
@@ -37,13 +37,18 @@ class Product:
     images: Images
     folder: Path
     """For the values that were given last."""
-    given: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any]
+    """The values of the release, as they were given last."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, images: Images, *, folder: Path) -> Self:
+        """Not yet installed, with the values of a small cluster."""
+        return cls(cluster=cluster, images=images, folder=folder, given=_values(images))
 
     # ── Helm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def install(self) -> None:
         """As the how-to says it: namespace, release, wait."""
-        self.given.update(_values(self.images))
         self.cluster.helm(
             *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
             *("--values", str(self._values_file()), "--wait", "--timeout", "10m"),
