@@ -136,16 +136,25 @@ async def test_a_pod_that_has_ended_makes_room_for_its_successor(fleet: MemoryFl
 
 
 async def test_a_node_that_is_gone_is_kubernetes_to_clean_up(fleet: MemoryFleet) -> None:
-    key = fleet.apply("assistant", SMALL_VARIANT, replicas=2)
+    fleet.apply("assistant", SMALL_VARIANT, replicas=2)
     await fleet.settle()
     del fleet.nodes["node-b"]
 
     await fleet.settle()
 
-    assert {address.node for address in fleet.routes[key].slots} == {"node-a"}
-
     assert not [write for write in fleet.writes if write.startswith("remove pod")]
     assert all(name.endswith(("node-a",)) or "node-a-" in name for name in pods_of(fleet).budgets)
+
+
+async def test_an_address_of_a_node_that_went_while_nobody_looked_is_not_published_for_ever(fleet: MemoryFleet) -> None:
+    key = fleet.apply("assistant", SMALL_VARIANT, replicas=2)
+    await fleet.settle()
+    del fleet.nodes["node-b"]
+    fleet.applications = {name: app for name, app in fleet.applications.items() if app.slot.node != "node-b"}
+
+    await fleet.settle()
+
+    assert {address.node for address in fleet.routes[key].slots} == {"node-a"}
 
 
 # --- adoption ---
