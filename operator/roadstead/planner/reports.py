@@ -16,7 +16,7 @@ from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot, Route
 from roadstead.planner.deal import Deal
 from roadstead.planner.ladder import Ladder
-from roadstead.planner.nodes import Seat
+from roadstead.planner.nodes import Seat, closing
 from roadstead.planner.placement import quality
 from roadstead.planner.transition import Transition
 
@@ -168,7 +168,9 @@ def _slot_state(findings: Findings, slot: ObservedSlot) -> tuple[Reason, str]:
     if slot.status == "DEPLOY_FAILED":
         return Reason.ENGINE_START_FAILED, _last_line(slot.message)
     if slot.ready >= slot.replicas:
-        return Reason.SERVING, ""
+        seat = findings.seats.get(slot.node)
+        leaves = closing(seat, slot.engine_image) if seat is not None else None
+        return Reason.SERVING, f"until it has room elsewhere: {slot.node} {leaves.message}" if leaves else ""
     return Reason.STARTING, _last_line(slot.message)
 
 

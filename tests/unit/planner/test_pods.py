@@ -387,6 +387,8 @@ async def test_a_drain_without_room_elsewhere_waits_and_says_so() -> None:
     status, _, message = fleet.condition(key, "Placed")
     assert status == "False"
     assert "node-a: is cordoned" in message
+    rows = {row.node: row.message for row in fleet.statuses[key].slots}
+    assert rows == {"node-a": "until it has room elsewhere: node-a is cordoned", "node-b": ""}
     fleet.nodes["node-a"].unschedulable = False
     pods_of(fleet).evictions.clear()
     await fleet.settle()
