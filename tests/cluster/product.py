@@ -77,15 +77,15 @@ class Product:
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_model_host(self.images.roadstead, weights)))
         self.cluster.kubectl("-n", "models", "rollout", "status", "deployment/models", "--timeout=120s")
 
-    def apply_model(self, *, replicas: int = 2) -> None:
-        """One LocalModel, in the team's namespace."""
+    def apply_model(self, name: str = MODEL, *, replicas: int = 2) -> None:
+        """A LocalModel, in the team's namespace."""
         weights = example_weights()
         assert weights is not None
         self.cluster.kubectl("create", "namespace", TEAM, check=False)
         model = {
             "apiVersion": "roadstead.dev/v1alpha1",
             "kind": "LocalModel",
-            "metadata": {"name": MODEL, "namespace": TEAM},
+            "metadata": {"name": name, "namespace": TEAM},
             "spec": {
                 "variants": [{"name": "q4", "source": f"http://{_MODEL_HOST}/{weights.name}"}],
                 "requirements": {"contextTokens": 1024, "concurrency": 2},

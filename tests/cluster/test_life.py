@@ -31,8 +31,20 @@ pytestmark = pytest.mark.cluster
 
 _GOES: Final = (
     "deployments", "statefulsets", "pods", "services", "configmaps", "secrets", "poddisruptionbudgets",
-    "networkpolicies", "roles", "rolebindings", "serviceaccounts", "jobs", "modelroutes.roadstead.dev", "leases",
+    "networkpolicies", "roles", "rolebindings", "serviceaccounts", "jobs", "modelroutes.roadstead.dev",
 )  # fmt: skip
+
+_TAKEN: Final = "looked at only when a create is answered with AlreadyExists"
+_RARELY: Final = {
+    ("pods", "get"): _TAKEN,
+    ("persistentvolumeclaims", "get"): _TAKEN,
+    ("poddisruptionbudgets", "get"): _TAKEN,
+    ("controllerrevisions", "get"): _TAKEN,
+    ("configmaps", "create"): "an apply that makes the object needs it, and is logged as a patch",
+    ("leases", "create"): "uninstalling where no operator ever led",
+    ("localmodels", "get"): "uninstalling while somebody else writes",
+}
+"""What a life without these accidents does not need, and why it is granted all the same."""
 
 
 @dataclass(slots=True)
@@ -186,6 +198,16 @@ def test_a_deleted_head_is_back_in_control_and_serving_went_on(life: Life, clien
     product.until_served_on(*NODES)
 
 
+def test_a_deleted_model_leaves_no_engine_and_no_route(life: Life, client: SteadyClient) -> None:
+    product = life.product
+    engines, routes = product.engines(), product.names("modelroutes")
+    product.apply_model("passing", replicas=1)
+    until(lambda: len(product.engines()) == 3, "an engine of another model", seconds=120, tell=product.engines)
+    product.cluster.kubectl("-n", TEAM, "delete", "localmodel", "passing", "--timeout=90s")
+    until(lambda: product.engines() == engines, "only the engines from before", seconds=30, tell=product.engines)
+    assert product.names("modelroutes") == routes
+
+
 def test_a_worker_that_is_deleted_by_hand_comes_back(life: Life, client: SteadyClient) -> None:
     product = life.product
     (worker,) = (name for name, pod in product.pods("worker").items() if pod["spec"]["nodeName"] == NODES[1])
@@ -223,7 +245,7 @@ def test_uninstall_leaves_models_weights_and_the_ledger_and_nothing_else(life: L
     product.cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "10m")
     until(lambda: not product.engines(), "no engine runs", seconds=60)
     assert not product.model()["metadata"].get("finalizers")
-    assert product.names(",".join(_GOES), "-l", "app.kubernetes.io/part-of=roadstead") == set()
+    until(lambda: not _left(product), "nothing that should go is left", seconds=120, tell=lambda: _left(product))
     claims = product.names("pvc")
     assert {name for name in claims if name.startswith("roadstead-weights-")} == {
         f"roadstead-weights-{n}" for n in NODES
@@ -237,7 +259,8 @@ def test_roles_allow_what_was_done_and_nothing_more(life: Life) -> None:
     assert refused == ()
     assert wildcards(life.grants) == ()
     assert [str(act) for act in ungranted(life.grants, done)] == []
-    assert [str(grant) for grant in unused(life.grants, done)] == []
+    needless = [grant for grant in unused(life.grants, done) if (grant.resource, grant.verb) not in _RARELY]
+    assert [str(grant) for grant in needless] == []
 
 
 def test_the_namespaces_can_be_deleted(life: Life) -> None:
@@ -270,8 +293,8 @@ def _offered(product: Product) -> str:
 
 
 def _leader(product: Product) -> str:
-    lease = product.cluster.get("-n", NAMESPACE, "lease", "-l", "app.kubernetes.io/part-of=roadstead")
-    holder = str(lease["items"][0]["spec"]["holderIdentity"])
+    lease = product.cluster.get("-n", NAMESPACE, "lease", f"{RELEASE}-operator")
+    holder = str(lease["spec"]["holderIdentity"])
     (leader,) = (name for name in product.pods("operator") if name in holder)
     return leader
 
@@ -299,6 +322,12 @@ def _observed(product: Product) -> bool:
 
 def _ready(product: Product, component: str) -> set[str]:
     return {name for name, pod in product.pods(component).items() if is_ready(pod)}
+
+
+def _left(product: Product) -> set[str]:
+    """What uninstalling should have taken; a Pod may take its grace period."""
+    labelled = product.names(",".join(_GOES), "-l", "app.kubernetes.io/part-of=roadstead")
+    return labelled | product.names("leases.coordination.k8s.io")
 
 
 def _grants(product: Product) -> frozenset[Permission]:
