@@ -97,6 +97,8 @@ def test_each_pinned_module_is_complete_and_names_no_place_to_fetch_from(program
     assert all("=> ." not in line for line in text.splitlines()), "a replacement that is not in the repository"
     assert all(f" => {line.split()[0]} v0.{minor}." in line for line in text.splitlines() if " => " in line)
     assert "://" not in text
+    told = [flag.rpartition("=")[2] for flag in programs.linker_flags if ".gitVersion=" in flag]
+    assert all(f"k8s.io/kubernetes {version} " in text for version in told), "what the programs say that they are"
 
 
 def test_the_pinned_toolchain_builds_every_pinned_module() -> None:
