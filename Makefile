@@ -67,7 +67,7 @@ test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (roo
 	@$(BIN)/pytest tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: test-kubernetes-oldest
-test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (3 minutes, 10 the first time)
+test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (5 minutes, 10 the first time)
 	@assets=$$($(BIN)/python -m tests.kubernetes_oldest) && KUBEBUILDER_ASSETS=$$assets \
 	  $(BIN)/pytest tests/kubernetes_oldest tests/contract/kube tests/contract/chart $(ARGS)
 
