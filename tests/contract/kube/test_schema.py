@@ -223,6 +223,15 @@ def test_a_pool_with_workers_names_its_images_by_digest(plane: RunningControlPla
     assert "engines of a pool with workers must be images by digest" in said
 
 
+def test_the_cell_of_a_pool_cannot_be_changed(plane: RunningControlPlane) -> None:
+    applied(plane, a_pool(name="settled"))
+
+    said = applied(plane, a_pool(name="settled", cell="cell-1"))
+
+    assert "spec.workers.cell: Invalid value" in said
+    assert "make another pool for the other cell" in said
+
+
 def test_kubectl_scale_changes_the_spec_and_its_generation(plane: RunningControlPlane, namespace: str) -> None:
     applied(plane, local_model(namespace))
 

@@ -120,12 +120,19 @@ _REQUESTS_WITHIN_LIMITS = Rule(
     ),
 )
 
+_SETTLED = Rule(
+    "self == oldSelf",
+    "cannot be changed; make another pool for the other cell, and give it nodes by their labels",
+    lambda _cell: True,  # only the API server knows what was there before
+)
+
 
 class Workers(Strict):
     """The Pods on each node of the pool."""
 
-    cell: DnsName
-    """The Ray cell that the workers join."""
+    cell: Annotated[DnsName, _SETTLED]
+    """The Ray cell that the workers join. It cannot be changed: slots have the same names in every cell. Nodes get
+    into another cell by another pool."""
     devices: Literal["Shared", "Exclusive"] = "Shared"
     """Whether two worker Pods fit a node at once. Shared: an old and a new one overlap. Exclusive: the old one goes
     first, node by node."""
