@@ -49,10 +49,11 @@ async def door(ray_cell: RayCell) -> AsyncIterator[HeadDoor]:
         yield opened
 
 
-async def until_reachable(door: HeadDoor, *, reachable: bool, within_seconds: float) -> None:
+async def until_reachable(cell: RayCell, door: HeadDoor, *, reachable: bool, within_seconds: float) -> None:
     async with asyncio.timeout(within_seconds):
         state = await door.state()
         while state.reachable is not reachable:
+            cell.revive()
             state = await door.state(state.digest)
 
 
@@ -67,9 +68,9 @@ async def test_replicas_serve_without_a_head_and_are_the_same_under_one_with_ano
     try:
         ray_cell.service.point(None)
         ray_cell.kill("head")
-        await until_reachable(door, reachable=False, within_seconds=60)
+        await until_reachable(ray_cell, door, reachable=False, within_seconds=60)
         ray_cell.start_head(f"{ray_cell.prefix}.11")
-        await until_reachable(door, reachable=True, within_seconds=120)
+        await until_reachable(ray_cell, door, reachable=True, within_seconds=300)
         after = await door.until(
             lambda seen: serving(seen, "alpha", "beta") and all(each.status == "RUNNING" for each in seen.values()),
             within_seconds=60,
