@@ -1,7 +1,7 @@
 """Freeing a LocalModel whose operator is gone: nobody is left to take its finalizer off, so nothing can delete it.
 
 Works with a kubeconfig alone. An operator that lives would set the finalizer again, and would lose its chance to clean
-up first: while one holds a fresh Lease, this is refused. What is left is found out before the finalizer goes, because
+up first: while one renews its Lease, this is refused. What is left is found out before the finalizer goes, because
 the object may vanish with it.
 """
 
@@ -20,7 +20,7 @@ from roadstead.domain.slot import shortened
 
 FINALIZERS: Final = ("roadstead.dev/finalizer", "roadstead.dev/kopf")
 _GROUP: Final = "/apis/roadstead.dev/v1alpha1"
-_LOOK_AGAIN_SECONDS: Final = 5.0
+_RENEWED_WITHIN_SECONDS: Final = 5
 """Longer than a living operator takes from one renewal of its Lease to the next."""
 _DEFAULT_LEASE_SECONDS: Final = 15
 _ATTEMPTS: Final = 5
@@ -105,24 +105,30 @@ def _without_our_finalizers(kube: KubeApi, model: Object) -> Object:
 def require_no_operator(kube: KubeApi, namespace: str, lease: str) -> None:
     """``CommandError`` ``OperatorLives`` or ``OperatorNotKnown``.
 
-    The holder's clock may be wrong: a Lease that looks old is looked at again, and a new version of it tells that
-    somebody renews it.
+    The holder's clock may be wrong, so the Lease is watched: a new version of it tells that somebody renews it. Without
+    one it stays fresh for its duration, because an operator that lost its rights or its life could not give it back.
     """
     found = _lease(kube, namespace, lease)
     if found is None or not (holder := found["spec"].get("holderIdentity")):
         return
-    age = _age_seconds(found["spec"].get("renewTime"))
-    if age is None or age > float(found["spec"].get("leaseDurationSeconds") or _DEFAULT_LEASE_SECONDS):
-        sleep(_LOOK_AGAIN_SECONDS)
+    for _ in range(_watched_seconds(found["spec"])):
+        sleep(1)
         again = _lease(kube, namespace, lease)
-        if again is None or again["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
+        if again is None or not again["spec"].get("holderIdentity"):
             return
-    raise CommandError(
-        "OperatorLives",
-        f"An operator leads: {holder} holds the Lease {namespace}/{lease}.",
-        remedy="Delete the LocalModel with kubectl and let the operator clean up. --force frees it all the same.",
-        status=EXIT_REFUSED,
-    )
+        if again["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            raise CommandError(
+                "OperatorLives",
+                f"An operator leads: {holder} holds the Lease {namespace}/{lease}.",
+                remedy="Delete the LocalModel with kubectl and let the operator clean up. --force frees it all the same.",
+                status=EXIT_REFUSED,
+            )
+
+
+def _watched_seconds(spec: Object) -> int:
+    duration = int(spec.get("leaseDurationSeconds") or _DEFAULT_LEASE_SECONDS)
+    age = _age_seconds(spec.get("renewTime"))
+    return _RENEWED_WITHIN_SECONDS if age is not None and age > duration else max(_RENEWED_WITHIN_SECONDS, duration)
 
 
 def _model(kube: KubeApi, namespace: str, name: str) -> Object:
