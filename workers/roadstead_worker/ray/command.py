@@ -74,6 +74,8 @@ def _ray_start(node: RayNode) -> tuple[str, ...]:
         f"--min-worker-port={node.ports['min-worker']}",
         f"--max-worker-port={node.ports['max-worker']}",
         *(f"--{name}-port={node.ports[name]}" for name in _NODE_PORTS),
+        # It sends what workers write to drivers, and we have none: a process of 80 MiB less.
+        "--include-log-monitor=false",
         "--disable-usage-stats",
         "--log-style=record",
         "--log-color=false",
