@@ -25,7 +25,8 @@ NAMESPACE: Final = "roadstead"
 TEAM: Final = "team-a"
 MODEL: Final = "smollm2"
 POOL: Final = "cpu"
-_MODEL_HOST: Final = "models.models.svc.cluster.local:8000"
+MODEL_HOST: Final = "models.models.svc.cluster.local:8000"
+"""Where `Product.serve_model_files` has them."""
 _ENGINE: Final = b"llama-server"
 
 
@@ -87,7 +88,7 @@ class Product:
             "kind": "LocalModel",
             "metadata": {"name": name, "namespace": TEAM},
             "spec": {
-                "variants": [{"name": "q4", "source": f"http://{_MODEL_HOST}/{weights.name}"}],
+                "variants": [{"name": "q4", "source": f"http://{MODEL_HOST}/{weights.name}"}],
                 "requirements": {"contextTokens": 1024, "concurrency": 2},
                 "replicas": replicas,
             },
@@ -185,7 +186,7 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
 def _values(images: Images) -> dict[str, Any]:
     return {
         "image": images.values(),
-        "workloads": {"httpHosts": [_MODEL_HOST]},
+        "workloads": {"httpHosts": [MODEL_HOST]},
         "networkPolicy": {"dns": {"ports": [53, 5353]}},  # the test cluster's CoreDNS has no right to port 53
         "workerPools": {
             POOL: {"workers": {"store": {"size": "2Gi"}, "resources": {"cpu": "2", "memory": "3Gi"}}},

@@ -117,12 +117,15 @@ def require_no_operator(kube: KubeApi, namespace: str, lease: str) -> None:
         if again is None or not again["spec"].get("holderIdentity"):
             return
         if again["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
-            raise CommandError(
-                "OperatorLives",
-                f"An operator leads: {holder} holds the Lease {namespace}/{lease}.",
-                remedy="Delete the LocalModel with kubectl and let the operator clean up. --force frees it all the same.",
-                status=EXIT_REFUSED,
-            )
+            break
+    else:
+        return
+    raise CommandError(
+        "OperatorLives",
+        f"An operator leads: {holder} holds the Lease {namespace}/{lease}.",
+        remedy="Delete the LocalModel with kubectl and let the operator clean up. --force frees it all the same.",
+        status=EXIT_REFUSED,
+    )
 
 
 def _watched_seconds(spec: Object) -> int:

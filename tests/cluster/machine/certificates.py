@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import yaml
 from cryptography import x509
@@ -26,17 +27,31 @@ class Pair:
 
 
 class Authority:
-    """Signs for one cluster; lives while it is brought up, its key file for the controller-manager's signer."""
+    """Signs for one cluster; its key file stays for the controller-manager's signer, and for `kept`."""
 
-    def __init__(self, directory: Path, name: str = "cluster-ca") -> None:
+    def __init__(self, directory: Path, key: ec.EllipticCurvePrivateKey, pair: Pair, name: str) -> None:
         self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key
         self._name = _name(name)
-        builder = _builder(self._name, self._name, self._key.public_key())
+        self.pair = pair
+
+    @classmethod
+    def new(cls, directory: Path, name: str = "cluster-ca") -> Self:
+        """One that nobody knows yet."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(name), _name(name), key.public_key())
         certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
-            self._key, hashes.SHA256()
+            key, hashes.SHA256()
         )
-        self.pair = self._write(name, certificate, self._key)
+        return cls(directory, key, _write(directory, name, certificate, key), name)
+
+    @classmethod
+    def kept(cls, directory: Path, name: str = "cluster-ca") -> Self:
+        """The one that `new` left in this directory."""
+        pair = _pair(directory, name)
+        key = serialization.load_pem_private_key(pair.key.read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls(directory, key, pair, name)
 
     def server(self, name: str, addresses: tuple[str, ...], names: tuple[str, ...] = ()) -> Pair:
         """A server's pair, for these addresses and DNS names."""
@@ -72,13 +87,7 @@ class Authority:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        return self._write(stem, builder.sign(self._key, hashes.SHA256()), key)
-
-    def _write(self, stem: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
-        pair = Pair(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
-        pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        _write_private(pair.key, _pem(key))
-        return pair
+        return _write(self._directory, stem, builder.sign(self._key, hashes.SHA256()), key)
 
 
 def service_account_key(directory: Path) -> Path:
@@ -86,6 +95,17 @@ def service_account_key(directory: Path) -> Path:
     path = directory / "service-accounts.key"
     _write_private(path, _pem(rsa.generate_private_key(65537, 2048)))
     return path
+
+
+def _pair(directory: Path, stem: str) -> Pair:
+    return Pair(directory / f"{stem}.crt", directory / f"{stem}.key")
+
+
+def _write(directory: Path, stem: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
+    pair = _pair(directory, stem)
+    pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    _write_private(pair.key, _pem(key))
+    return pair
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -72,7 +72,7 @@ def _apiserver(home: ClusterHome, programs: Programs, authority: Authority, sign
     addresses = (CONTROL_PLANE_ADDRESS, API_SERVICE_ADDRESS, "127.0.0.1")
     server = authority.server("kube-apiserver", addresses, names)
     to_kubelets = authority.client("kube-apiserver-kubelet-client", "system:masters")
-    front_authority = Authority(home.secrets, "front-proxy-ca")
+    front_authority = Authority.new(home.secrets, "front-proxy-ca")
     front = front_authority.client("front-proxy-client")
     return (
         str(programs.control_plane.kube_apiserver),

@@ -64,7 +64,7 @@ def running(home: ClusterHome) -> Cluster | None:
 
 def _start(home: ClusterHome, programs: Programs, progress: Progress) -> Cluster:
     home.create()
-    authority = Authority(home.secrets)
+    authority = Authority.new(home.secrets)
     start_machine(home, control_plane_spec(home, programs, authority))
     for node in NODES:
         start_machine(home, node_spec(home, programs, authority, node))

@@ -96,8 +96,9 @@ def test_a_model_whose_deletion_waits_is_gone_at_once(run: Orphan, plane: Runnin
 
 @pytest.mark.parametrize("age", [timedelta(seconds=3), timedelta(seconds=-40), timedelta(hours=2)])
 def test_it_is_refused_while_an_operator_renews_its_lease_whatever_its_clock_says(
-    age: timedelta, run: Orphan, model: str, plane: RunningControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+    age: timedelta, run: Orphan, model: str, plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    namespace = model.partition("/")[0]
     held(plane, namespace, holder="operator-1_abc", age=age)
     renewed = age - timedelta(seconds=5)
     monkeypatch.setattr(orphan, "sleep", lambda _: held(plane, namespace, holder="operator-1_abc", age=renewed))
@@ -110,9 +111,9 @@ def test_it_is_refused_while_an_operator_renews_its_lease_whatever_its_clock_say
 
 
 def test_a_fresh_lease_is_watched_for_as_long_as_it_was_taken_for(
-    run: Orphan, model: str, plane: RunningControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+    run: Orphan, model: str, plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held(plane, namespace, holder="just-died", age=timedelta(seconds=1))
+    held(plane, model.partition("/")[0], holder="just-died", age=timedelta(seconds=1))
     slept: list[float] = []
     monkeypatch.setattr(orphan, "sleep", slept.append)
     assert run(model).exit_code == 0
