@@ -109,19 +109,20 @@ class Product:
             timeout_seconds=seconds + 30,
         )
 
-    def until_served_on(self, *nodes: str, seconds: float = 300.0) -> None:
-        """Until every replica that is wanted answers, on exactly these nodes, and nothing else is left."""
+    def until_served(self, *nodes: str, seconds: float = 300.0) -> None:
+        """Until every replica that is wanted answers and no other slot is left; with ``nodes``, on exactly these."""
 
         def settled() -> bool:
-            status = self.model()["status"]
-            rows = status.get("slots") or []
+            model = self.model()
+            rows = model["status"].get("slots") or []
             return (
-                {row["node"] for row in rows} == set(nodes)
+                (not nodes or {row["node"] for row in rows} == set(nodes))
                 and all(row["ready"] == row["replicas"] and row["state"] == "Serving" for row in rows)
-                and status.get("readyReplicas") == self.model()["spec"]["replicas"]
+                and model["status"].get("readyReplicas") == model["spec"]["replicas"]
             )
 
-        until(settled, f"{MODEL} is served on {', '.join(nodes)}", seconds=seconds, tell=self.slots)
+        where = f" on {', '.join(nodes)}" if nodes else ""
+        until(settled, f"{MODEL} is served{where}", seconds=seconds, tell=self.slots)
 
     # ── What runs ────────────────────────────────────────────────────────────────────────────────────────────────────
 

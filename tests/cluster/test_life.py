@@ -98,7 +98,7 @@ def test_the_chart_installs_and_a_model_answers_through_the_gateway(life: Life) 
     product.install()
     product.apply_model()
     product.until_ready()
-    product.until_served_on(*NODES)
+    product.until_served(*NODES)
     assert {pod["spec"]["containers"][0]["image"] for pod in product.pods("worker").values()} == {product.images.worker}
     assert product.names("pdb", "-l", "app.kubernetes.io/component=worker") == set(product.pods("worker"))
     assert len(product.engines()) == 2
@@ -120,7 +120,7 @@ def test_changed_operator_defaults_restart_no_engine(life: Life, client: SteadyC
     engines, operators = product.engines(), set(product.pods("operator"))
     product.upgrade(operator={"resources": {"limits": {"memory": "1200Mi"}}})
     until(lambda: not operators & set(product.pods("operator")), "every operator is a new one", seconds=60)
-    product.until_served_on(*NODES)
+    product.until_served()
     assert product.engines() == engines
 
 
@@ -134,7 +134,7 @@ def test_another_worker_image_is_only_offered(life: Life, client: SteadyClient) 
     engines = product.engines()
     product.upgrade(image=product.images.values(worker=product.images.other_worker_digest))
     until(lambda: _offered(product) == product.images.other_worker_digest, "the offer is told", seconds=60)
-    product.until_served_on(*NODES)
+    product.until_served()
     assert product.engines() == engines
     assert product.workers_run(product.images.worker_digest, *NODES)
 
@@ -150,7 +150,7 @@ def test_an_adopted_image_moves_every_slot_and_then_the_old_workers_go(life: Lif
         seconds=420,
         tell=lambda: {name: is_ready(pod) for name, pod in product.pods("worker").items()},
     )
-    product.until_served_on(*NODES)
+    product.until_served()
     assert not set(product.engines()) & set(engines)
     assert product.model()["status"]["release"]["number"] == 2
 
@@ -162,7 +162,7 @@ def test_a_chart_that_is_rolled_back_offers_the_earlier_image_and_restarts_nothi
     engines = product.engines()
     product.cluster.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait")
     until(lambda: _offered(product) == product.images.worker_digest, "the earlier image is offered", seconds=60)
-    product.until_served_on(*NODES)
+    product.until_served()
     assert product.engines() == engines
 
 
@@ -195,7 +195,7 @@ def test_a_deleted_head_is_back_in_control_and_serving_went_on(life: Life, clien
     until(lambda: len(product.engines()) == 3, "a third engine", seconds=240, tell=product.slots)
     assert set(engines) <= set(product.engines())
     product.cluster.kubectl("-n", TEAM, "scale", "localmodel", MODEL, "--replicas=2")
-    product.until_served_on(*NODES)
+    product.until_served()
 
 
 def test_a_deleted_model_leaves_no_engine_and_no_route(life: Life, client: SteadyClient) -> None:
@@ -229,7 +229,7 @@ def test_a_node_is_drained_after_its_slots_have_moved(life: Life, client: Steady
     product.cluster.kubectl(
         *("drain", NODES[1], "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s"), timeout_seconds=320
     )
-    product.until_served_on(NODES[0])
+    product.until_served(NODES[0])
     own = [*product.pods("worker").values(), *product.pods("agent").values()]
     assert {pod["spec"]["nodeName"] for pod in own} == {NODES[0]}
     product.cluster.kubectl("uncordon", NODES[1])
