@@ -264,8 +264,8 @@ async def test_any_history_of_pods_settles_with_every_pod_in_place(
 
     (build,) = fleet.pools[0].engines
     assert [pod.wish.node for _, pod in sorted(fleet.pods.of(PodRole.AGENT).items())] == sorted(fleet.nodes)
-    for node in fleet.nodes:
-        images = {pod.wish.image for pod in fleet.pods.of(PodRole.WORKER, node).values()}
+    for name in fleet.nodes:
+        images = {pod.wish.image for pod in fleet.pods.of(PodRole.WORKER, name).values()}
         held = {
             app.slot.model for app in fleet.applications.values() if app.slot.content.engine_image != build.identity
         }
