@@ -26,6 +26,7 @@ from roadstead.domain.snapshot import (
     Unknown,
     image_label,
 )
+from roadstead.domain.workload import PodRole
 
 _BLOCKING_EFFECTS = ("NoSchedule", "NoExecute")
 
@@ -40,6 +41,8 @@ class Seat:
     cell: Cell | None
     closed: Mapping[str, str] = field(default_factory=dict)
     """By label of an image: why nothing starts on its worker here, and what is there moves away."""
+    awaited: frozenset[str] = frozenset()
+    """Labels of images whose worker Pod stands here, and whose raylet will live soon."""
     manned: bool = False
     """Whether its workers are Pods, so that an engine is there when a raylet of its image lives."""
 
@@ -64,6 +67,11 @@ def seats(snapshot: FleetSnapshot, closed: Mapping[str, Mapping[str, str]] | Non
             agent=snapshot.agents.get(name, Unknown("no agent is known on this node")),
             cell=joined or cells.get(name),
             closed=(closed or {}).get(name, {}),
+            awaited=frozenset(
+                image_label(pod.image)
+                for pod in snapshot.pods
+                if pod.role is PodRole.WORKER and pod.node == name and not pod.deleting and not pod.finished
+            ),
             manned=manned,
         )
     return places
@@ -135,6 +143,11 @@ def engine_verdict(seat: Seat, *, engine: str, image: str) -> Verdict | None:
     if not any((build.engine, build.identity) == (engine, image) for build in offered):
         return Verdict(reason=Reason.ENGINE_UNAVAILABLE, message=f"does not offer {image}")
     return None
+
+
+def awaits(seat: Seat, image: str) -> bool:
+    """Whether an engine of this image can be counted on here although its worker has only just been made."""
+    return seat.manned and image_label(image) in seat.awaited and closing(seat, image) is None
 
 
 def lost(seat: Seat | None) -> bool:

@@ -31,7 +31,16 @@ from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.ladder import due
 from roadstead.planner.memory import estimate_llama_cpp
-from roadstead.planner.nodes import Seat, closing, engine_verdict, haste, lost, selection_verdict, start_verdict
+from roadstead.planner.nodes import (
+    Seat,
+    awaits,
+    closing,
+    engine_verdict,
+    haste,
+    lost,
+    selection_verdict,
+    start_verdict,
+)
 from roadstead.planner.rooms import Rooms
 
 _UNQUANTIZED_BITS = 16
@@ -47,6 +56,8 @@ class _Table:
     resolutions: Mapping[ResolutionKey, Resolution]
     rooms: Rooms
     now: datetime
+    serving: frozenset[str] = frozenset()
+    """Nodes that the model has slots on."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By node and content hash."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
@@ -76,6 +87,7 @@ def deal_replicas(
         resolutions=snapshot.resolutions,
         rooms=rooms.after_leaving(leaving),
         now=now,
+        serving=frozenset(slot.node for slot in observed),
     )
     kept: dict[tuple[str, str], ObservedSlot] = {}
     for slot in staying:
@@ -225,7 +237,10 @@ def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) 
     facts = seat.facts
     if facts is None:
         return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
-    if (verdict := engine_verdict(seat, engine=content.engine, image=content.engine_image)) is not None:
+    # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
+    counted_on = seat.node.name in table.serving and awaits(seat, content.engine_image)
+    verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
+    if verdict is not None and not counted_on:
         return verdict
     needed = memory_of(content, seat)
     if needed > room:

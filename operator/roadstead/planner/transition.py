@@ -19,7 +19,7 @@ from roadstead.domain.release import Release
 from roadstead.domain.slot import Shape, Slot
 from roadstead.domain.snapshot import FleetSnapshot, GatewayFacts, Known, ObservedSlot, Part, Route, WeightPhase
 from roadstead.planner.deal import Deal, Target
-from roadstead.planner.nodes import Seat, lost
+from roadstead.planner.nodes import Seat, engine_verdict, lost
 from roadstead.planner.rooms import Rooms
 
 _FIRST_RETRY = timedelta(seconds=20)
@@ -168,6 +168,9 @@ def _start(steps: _Steps, model: Model, *, target: Target, seat: Seat, rooms: Ro
     artifact = target.content.artifact
     weight = facts.weight(artifact.digest)
     if weight is not None and weight.phase is WeightPhase.READY:
+        if engine_verdict(seat, engine=target.content.engine, image=target.content.engine_image) is not None:
+            steps.waiting[slot.name] = Verdict(reason=Reason.STARTING, message="waits for a worker of its image")
+            return
         steps.put.append(slot)
         steps.waiting[slot.name] = Verdict(reason=Reason.STARTING, message="is being started")
         return

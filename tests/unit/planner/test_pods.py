@@ -214,6 +214,19 @@ async def test_an_adopted_image_serves_beside_the_old_one_before_that_goes(fleet
     assert pods_of(fleet).budgets == {*workers(fleet), "roadstead-agent-node-a", "roadstead-agent-node-b"}
 
 
+async def test_the_node_whose_new_worker_is_first_does_not_get_every_replica(fleet: MemoryFleet) -> None:
+    key = fleet.apply("assistant", SMALL_VARIANT, replicas=2)
+    await fleet.settle()
+    offer(fleet, adopt=True)
+    await until(fleet, lambda: images(fleet)["node-b"] == {"a", "b"})
+    (late,) = (pod for pod in pods_of(fleet).pods.values() if (pod.wish.node, pod.label) == ("node-b", "b" * 12))
+    late.age -= 40
+
+    assert await serve_through(fleet, key, turns=120) == 2
+    assert sorted(app.slot.node for app in fleet.applications.values()) == ["node-a", "node-b"]
+    assert {app.slot.content.engine_image for app in fleet.applications.values()} == {NEW.identity}
+
+
 async def test_the_way_back_is_to_adopt_the_earlier_image(fleet: MemoryFleet) -> None:
     key = fleet.apply("assistant", SMALL_VARIANT)
     await fleet.settle()
