@@ -195,6 +195,7 @@ def test_a_deleted_head_is_back_in_control_and_serving_went_on(life: Life, clien
     until(lambda: len(product.engines()) == 3, "a third engine", seconds=240, tell=product.slots)
     assert set(engines) <= set(product.engines())
     product.cluster.kubectl("-n", TEAM, "scale", "localmodel", MODEL, "--replicas=2")
+    until(lambda: len(product.engines()) == 2, "two engines again", seconds=60, tell=product.engines)
     product.until_served()
 
 
@@ -202,7 +203,7 @@ def test_a_deleted_model_leaves_no_engine_and_no_route(life: Life, client: Stead
     product = life.product
     engines, routes = product.engines(), product.names("modelroutes")
     product.apply_model("passing", replicas=1)
-    until(lambda: len(product.engines()) == 3, "an engine of another model", seconds=120, tell=product.engines)
+    until(lambda: len(product.engines()) > len(engines), "another model's engine", seconds=120, tell=product.engines)
     product.cluster.kubectl("-n", TEAM, "delete", "localmodel", "passing", "--timeout=90s")
     until(lambda: product.engines() == engines, "only the engines from before", seconds=30, tell=product.engines)
     assert product.names("modelroutes") == routes
