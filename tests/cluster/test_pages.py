@@ -199,8 +199,9 @@ def test_what_is_left_can_be_removed_by_the_commands_of_the_table(desk: Desk) ->
 
 
 def test_an_installer_without_rights_in_the_cluster_gets_a_fleet_for_some_namespaces(desk: Desk) -> None:
+    for reader in (desk.owner, desk.installer):
+        reader.types(the("install", 1), seconds=10)
     desk.owner.types(the("install", 7), seconds=60)
-    desk.installer.types(the("install", 1), seconds=10)
     desk.installer.types(the("install", 8), seconds=300)
     desk.installer.runs("kubectl apply --namespace team-a -f $EXAMPLE", seconds=30)
     desk.installer.runs("kubectl wait --namespace team-a --for=condition=Ready lm/smollm2 --timeout=5m", seconds=320)
