@@ -29,7 +29,7 @@ from roadstead_worker.contract import (
     WorkerState,
 )
 from tests.fixtures.head_door import HeadDoor
-from tests.fixtures.ray_cell import RayCell
+from tests.fixtures.ray_cell import RayCell, wait_until
 
 pytestmark = [pytest.mark.contract, pytest.mark.engines]
 
@@ -182,8 +182,14 @@ async def test_an_engine_sees_no_token_and_its_measurement_reaches_the_agent(
     measurement = ray_cell.nodes["node-a"].agent.measurements[-1]
     assert measurement.memory_bytes > 90 << 20
     assert measurement.tokens_per_second is not None
-    told = [each for each in ray_cell.nodes["node-a"].agent.memory if each.slot == "alpha"]
-    assert told[-1].bytes > 90 << 20
+    agent = ray_cell.nodes["node-a"].agent
+
+    def told() -> int:
+        return max((each.bytes for each in list(agent.memory) if each.slot == "alpha"), default=0)
+
+    await asyncio.to_thread(
+        wait_until, lambda: told() > 90 << 20, within_seconds=60, what="the engine's memory is told"
+    )
 
 
 async def test_the_same_configuration_again_restarts_nothing(
