@@ -216,8 +216,12 @@ def test_the_installer_sees_pools_by_the_plan_because_their_status_stays_empty(d
 
 def test_the_installer_uninstalls_and_the_owner_removes_the_rest(desk: Desk) -> None:
     desk.installer.runs("helm uninstall roadstead --namespace fleet --wait --timeout 10m", seconds=300)
-    desk.owner.runs("kubectl delete --ignore-not-found -f docs/examples/installer-role.yaml", seconds=30)
+    desk.owner.runs("kubectl delete workerpool cpu", seconds=30)
+    desk.owner.runs("kubectl delete clusterrole,clusterrolebinding fleet:roadstead-operator", seconds=30)
+    desk.owner.runs("kubectl delete -f docs/examples/installer-role.yaml", seconds=30)
     desk.owner.runs("kubectl delete namespace fleet team-a", seconds=180)
+    left = desk.cluster.get("clusterroles,clusterrolebindings,workerpools", "-l", "app.kubernetes.io/part-of=roadstead")
+    assert [one["metadata"]["name"] for one in left["items"]] == []
 
 
 def test_nothing_was_left_out_but_what_says_why(desk: Desk) -> None:
