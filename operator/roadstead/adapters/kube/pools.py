@@ -16,6 +16,7 @@ from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.parse import conditions, pairs, sentence
 from roadstead.adapters.kube.pods import POOL_LABEL, labels, owned_by
 from roadstead.adapters.kube.quantities import number, whole_bytes
+from roadstead.adapters.kube.render import condition
 from roadstead.adapters.kube.resources import API_VERSION, WORKER_POOL
 from roadstead.adapters.kube.store import Unreadable
 from roadstead.adapters.kube.workerpool import (
@@ -28,7 +29,7 @@ from roadstead.adapters.kube.workerpool import (
     WorkerPoolStatus,
 )
 from roadstead.adapters.kube.workloads import Workloads
-from roadstead.domain.plan import ConditionReport, PoolReport
+from roadstead.domain.plan import PoolReport
 from roadstead.domain.snapshot import EngineBuild, Pool, image_identity
 from roadstead.domain.workload import Devices, Toleration, WorkerTemplate
 
@@ -93,7 +94,10 @@ def status(report: PoolReport, *, now: datetime) -> Object:
         engines=tuple(
             EngineStatus(engine=row.engine, adopted=row.adopted, offered=row.offered) for row in report.engines
         ),
-        conditions=tuple(_condition(row, report.pool, now) for row in report.conditions),
+        conditions=tuple(
+            condition(PoolCondition, row, before=report.pool.conditions, generation=report.pool.generation, now=now)
+            for row in report.conditions
+        ),
         printed=PoolPrinted(ready=f"{report.ready}/{report.workers}", offered=str(waiting) if waiting else "-"),
     )
     return rows.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -172,16 +176,3 @@ def _template(workers: workerpool.Workers) -> WorkerTemplate:
 
 def _millis(cores: str) -> int:
     return max(1, int(number(cores) * Decimal(1000)))
-
-
-def _condition(row: ConditionReport, owner: Pool, now: datetime) -> PoolCondition:
-    before = next((condition for condition in owner.conditions if condition.type == row.type), None)
-    flipped = before is None or before.status is not row.status
-    return PoolCondition(
-        type=row.type,
-        status=row.status.value,
-        reason=row.reason,
-        message=row.message,
-        observed_generation=owner.generation,
-        last_transition_time=now.replace(microsecond=0) if before is None or flipped else before.last_transition,
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeVar
 
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.localmodel import (
@@ -17,10 +19,12 @@ from roadstead.adapters.kube.localmodel import (
 from roadstead.adapters.kube.localmodel import ConditionStatus as ConditionRow
 from roadstead.adapters.kube.resources import API_VERSION, LOCAL_MODEL, MODEL_ROUTE, ModelRouteSpec, RouteSlot
 from roadstead.adapters.kube.revisions import MODEL_LABEL
-from roadstead.domain.model import ConditionStatus, Model, Task
+from roadstead.domain.model import Condition, ConditionStatus, Task
 from roadstead.domain.plan import ConditionReport, ModelReport, SlotReport
 from roadstead.domain.slot import route_prefix, shortened
 from roadstead.domain.snapshot import Address, Route
+
+Row = TypeVar("Row", bound=ConditionRow)
 
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti")
 _NOTICEABLE = 0.02
@@ -58,7 +62,10 @@ def status(report: ModelReport, *, published: Object, now: datetime, url: str | 
             for row in report.variants
         ),
         slots=tuple(_slot(row, measured.get(row.name, {})) for row in report.slots[:SLOT_ROWS]),
-        conditions=tuple(_condition(row, report.model, now) for row in report.conditions),
+        conditions=tuple(
+            condition(ConditionRow, row, before=report.model.conditions, generation=report.model.generation, now=now)
+            for row in report.conditions
+        ),
         printed=_printed(report),
     )
     return rows.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -126,16 +133,19 @@ def in_bytes(text: str) -> float:
         return 0.0
 
 
-def _condition(row: ConditionReport, model: Model, now: datetime) -> ConditionRow:
-    before = next((condition for condition in model.conditions if condition.type == row.type), None)
-    flipped = before is None or before.status is not row.status
-    return ConditionRow(
+def condition(
+    shape: type[Row], row: ConditionReport, *, before: Iterable[Condition], generation: int, now: datetime
+) -> Row:
+    """A condition of any kind of object; it keeps its time unless its status flipped against ``before``."""
+    known = next((each for each in before if each.type == row.type), None)
+    kept = known is not None and known.status is row.status
+    return shape(
         type=row.type,
         status=row.status.value,
         reason=row.reason,
         message=row.message,
-        observed_generation=model.generation,
-        last_transition_time=now.replace(microsecond=0) if before is None or flipped else before.last_transition,
+        observed_generation=generation,
+        last_transition_time=known.last_transition if known is not None and kept else now.replace(microsecond=0),
     )
 
 
