@@ -11,6 +11,7 @@ from roadstead.api.actions import told_action
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, ModelReport, PoolReport, SlotReport
 from roadstead.domain.snapshot import Cell, FleetSnapshot, Known, Node, Part, Pool, Stale, Taint, Unknown, latest
+from roadstead.domain.workload import NodePod
 from roadstead.services.outlook import Planned
 
 T = TypeVar("T")
@@ -50,10 +51,19 @@ def model_answer(planned: Planned, origin: Origin, *, namespace: str, name: str)
 
 def node_list(planned: Planned, origin: Origin) -> answers.NodeList:
     pools = planned.pools()
-    cells = {node: cell for cell in planned.cells() for node in cell.nodes}
-    slots = _slots_by_node(planned.cells())
+    cells = planned.cells()
+    cell_of = {node: cell for cell in cells for node in cell.nodes}
+    slots = _slots_by_node(cells)
+    pods = _pods_by_node(planned.snapshot.pods)
     nodes = [
-        _node(node, planned.snapshot, pool=pools.get(name, ""), cell=cells.get(name), slots=slots.get(name, ()))
+        _node(
+            node,
+            planned.snapshot,
+            pool=pools.get(name, ""),
+            cell=cell_of.get(name),
+            slots=slots.get(name, ()),
+            pods=pods.get(name, ()),
+        )
         for name, node in sorted(planned.snapshot.nodes.items())
     ]
     return answers.NodeList(items=tuple(nodes), **origin)
@@ -158,7 +168,13 @@ def _telling_message(conditions: Sequence[ConditionReport]) -> str:
 
 
 def _node(
-    node: Node, snapshot: FleetSnapshot, *, pool: str, cell: Cell | None, slots: Sequence[answers.NodeSlot]
+    node: Node,
+    snapshot: FleetSnapshot,
+    *,
+    pool: str,
+    cell: Cell | None,
+    slots: Sequence[answers.NodeSlot],
+    pods: Sequence[answers.Pod],
 ) -> answers.Node:
     agent = snapshot.agents.get(node.name, Unknown("no agent is known on this node"))
     facts = latest(agent)
@@ -188,11 +204,7 @@ def _node(
             for weight in (facts.weights if facts is not None else ())
         ),
         slots=tuple(slots),
-        pods=tuple(
-            answers.Pod(name=pod.name, role=pod.role.value, image=pod.image, ready=pod.ready, deleting=pod.deleting)
-            for pod in sorted(snapshot.pods, key=lambda pod: pod.name)
-            if pod.node == node.name
-        ),
+        pods=tuple(pods),
     )
 
 
@@ -210,6 +222,14 @@ def _slots_by_node(cells: Iterable[Cell]) -> dict[str, list[answers.NodeSlot]]:
             status=slot.status,
         )
         found.setdefault(slot.node, []).append(row)
+    return found
+
+
+def _pods_by_node(pods: Iterable[NodePod]) -> dict[str, list[answers.Pod]]:
+    found: dict[str, list[answers.Pod]] = {}
+    for pod in sorted(pods, key=lambda pod: pod.name):
+        row = answers.Pod(name=pod.name, role=pod.role.value, image=pod.image, ready=pod.ready, deleting=pod.deleting)
+        found.setdefault(pod.node, []).append(row)
     return found
 
 

@@ -6,6 +6,7 @@ for the model's memory is not among them; that depends on the variant and is ask
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -56,6 +57,10 @@ def seats(snapshot: FleetSnapshot, closed: Mapping[str, Mapping[str, str]] | Non
     """Every node of the API server, by name; ``closed`` is :attr:`Seat.closed` by node."""
     named = {cell.name: cell for cell in snapshot.cells}
     cells = {node: cell for cell in snapshot.cells for node in cell.nodes}
+    awaited: defaultdict[str, set[str]] = defaultdict(set)
+    for pod in snapshot.pods:
+        if pod.role is PodRole.WORKER and not pod.deleting and not pod.finished:
+            awaited[pod.node].add(image_label(pod.image))
     places: dict[str, Seat] = {}
     for name, node in sorted(snapshot.nodes.items()):
         pool = pool_of(node, snapshot.pools)
@@ -67,11 +72,7 @@ def seats(snapshot: FleetSnapshot, closed: Mapping[str, Mapping[str, str]] | Non
             agent=snapshot.agents.get(name, Unknown("no agent is known on this node")),
             cell=joined or cells.get(name),
             closed=(closed or {}).get(name, {}),
-            awaited=frozenset(
-                image_label(pod.image)
-                for pod in snapshot.pods
-                if pod.role is PodRole.WORKER and pod.node == name and not pod.deleting and not pod.finished
-            ),
+            awaited=frozenset(awaited[name]),
             manned=manned,
         )
     return places
