@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,6 +12,9 @@ from roadstead.cli.options import Chosen, ContextOption, InOption, ReleaseOption
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.console import Console
+
+Told = TypeVar("Told", bound="BaseModel")
 
 # `--help` must not load the world: what a command needs is imported inside.
 
@@ -25,19 +29,11 @@ def models(
     json: JsonOption = False,
 ) -> None:
     """Show every model: how it stands, and on which nodes it answers."""
-    from rich.console import Console  # noqa: PLC0415
-
     from roadstead.api.answers import ModelList  # noqa: PLC0415
     from roadstead.cli.fleet_tables import print_models  # noqa: PLC0415
-    from roadstead.cli.which_fleet import fleet_of_models  # noqa: PLC0415
 
     chosen = Chosen(namespace=namespace, release=release, context=kube_context)
-    try:
-        told = fleet_of_models(chosen).api.ask("/v1/models", ModelList)
-    except CommandError as error:
-        end_with(error)
-    if not _printed_as_json(told, wanted=json):
-        print_models(told, Console())
+    _show("/v1/models", ModelList, print_models, chosen=chosen, json=json)
 
 
 def nodes(
@@ -48,19 +44,11 @@ def nodes(
     json: JsonOption = False,
 ) -> None:
     """Show every node: what it has free, what runs there, what is wrong with it."""
-    from rich.console import Console  # noqa: PLC0415
-
     from roadstead.api.answers import NodeList  # noqa: PLC0415
     from roadstead.cli.fleet_tables import print_nodes  # noqa: PLC0415
-    from roadstead.cli.which_fleet import fleet_of_models  # noqa: PLC0415
 
     chosen = Chosen(namespace=namespace, release=release, context=kube_context)
-    try:
-        told = fleet_of_models(chosen).api.ask("/v1/nodes", NodeList)
-    except CommandError as error:
-        end_with(error)
-    if not _printed_as_json(told, wanted=json):
-        print_nodes(told, Console())
+    _show("/v1/nodes", NodeList, print_nodes, chosen=chosen, json=json)
 
 
 def plan(
@@ -93,6 +81,20 @@ def plan(
         end_with(error)
     if not _printed_as_json(told, wanted=json):
         print_plan(told, Console(), actions=model is None)
+
+
+def _show(path: str, shape: type[Told], table: Callable[[Told, Console], None], *, chosen: Chosen, json: bool) -> None:
+    """One answer of the read API, as it is or as a table."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from roadstead.cli.which_fleet import fleet_of_models  # noqa: PLC0415
+
+    try:
+        told = fleet_of_models(chosen).api.ask(path, shape)
+    except CommandError as error:
+        end_with(error)
+    if not _printed_as_json(told, wanted=json):
+        table(told, Console())
 
 
 def _printed_as_json(told: BaseModel, *, wanted: bool) -> bool:
