@@ -292,6 +292,19 @@ class ConfigAccepted(Wire):
     """The digest of what is now in force."""
 
 
+# --- what a Ray node is told by its environment ----------------------------------------------------------------------
+
+RAY_NODE_PORTS: Final = (
+    "node-manager",
+    "object-manager",
+    "dashboard-agent-listen",
+    "dashboard-agent-grpc",
+    "runtime-env-agent",
+    "metrics-export",
+)
+"""Ports that every node of Ray listens on, by Ray's names; ``ROADSTEAD_RAY_PORTS`` gives each node its own."""
+
+
 # --- what the operator writes into a Serve application --------------------------------------------------------------
 
 SLOT_IMPORT_PATH: Final = "roadstead_worker.replica.application:build"

@@ -19,16 +19,9 @@ from roadstead.embedded.home import Home
 from roadstead.embedded.ports import PortWish
 from roadstead.embedded.processes import ProcessSpec
 from roadstead.embedded.readiness import answers
+from roadstead_worker.contract import RAY_NODE_PORTS
 
 _WORKER_PORTS = 400
-_SINGLE_PORTS = (
-    "node-manager",
-    "object-manager",
-    "dashboard-agent-listen",
-    "dashboard-agent-grpc",
-    "runtime-env-agent",
-    "metrics-export",
-)
 HEAD = "ray-head"
 _STOP_SECONDS = 10.0
 """The launcher gives Ray 4 s and ends then what is left."""
@@ -114,7 +107,7 @@ class RayCell:
         first = self.ports[f"{owner}-workers"]
         ports = {
             **own_ports,
-            **{name: self.ports[f"{owner}-{name}"] for name in _SINGLE_PORTS},
+            **{name: self.ports[f"{owner}-{name}"] for name in RAY_NODE_PORTS},
             "min-worker": first,
             "max-worker": first + _WORKER_PORTS - 1,
         }
@@ -137,7 +130,7 @@ def ray_ports(network: LoopbackNetwork, nodes: tuple[str, ...]) -> tuple[PortWis
         PortWish("ray-serve", network.head),
     ]
     for owner, host in owners.items():
-        wishes += [PortWish(f"{owner}-{name}", host) for name in _SINGLE_PORTS]
+        wishes += [PortWish(f"{owner}-{name}", host) for name in RAY_NODE_PORTS]
         wishes.append(PortWish(f"{owner}-workers", host, count=_WORKER_PORTS))
     return tuple(wishes)
 

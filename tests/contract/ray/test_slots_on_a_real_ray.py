@@ -29,7 +29,8 @@ from roadstead_worker.contract import (
     WorkerState,
 )
 from tests.fixtures.head_door import HeadDoor
-from tests.fixtures.ray_cell import RayCell, wait_until
+from tests.fixtures.patience import until
+from tests.fixtures.ray_cell import RayCell
 
 pytestmark = [pytest.mark.contract, pytest.mark.engines]
 
@@ -187,9 +188,7 @@ async def test_an_engine_sees_no_token_and_its_measurement_reaches_the_agent(
     def told() -> int:
         return max((each.bytes for each in list(agent.memory) if each.slot == "alpha"), default=0)
 
-    await asyncio.to_thread(
-        wait_until, lambda: told() > 90 << 20, within_seconds=60, what="the engine's memory is told"
-    )
+    await until(lambda: told() > 90 << 20, "the engine's memory is told", seconds=60)
 
 
 async def test_the_same_configuration_again_restarts_nothing(

@@ -21,7 +21,7 @@ from roadstead_worker.replica import engine_launcher
 from roadstead_worker.replica.engine_keeper import EngineAway, EngineKeeper, backoff_seconds
 from roadstead_worker.replica.engine_log import EngineLog
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun, EngineStartFailed
-from tests.fixtures.ray_cell import wait_until
+from tests.fixtures.patience import wait_until
 
 SCRIPT = Path(__file__).with_name("scripted_engine.py")
 
@@ -168,7 +168,7 @@ def test_an_engine_dies_with_the_process_that_started_it(run: EngineRun, tmp_pat
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    wait_until(lambda: gone(pid), within_seconds=5, what="the engine is gone")
+    wait_until(lambda: gone(pid), "the engine is gone", seconds=5)
 
 
 async def test_a_killed_engine_comes_back_at_once(run: EngineRun, session: aiohttp.ClientSession) -> None:

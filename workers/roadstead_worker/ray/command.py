@@ -6,18 +6,11 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
+from roadstead_worker.contract import RAY_NODE_PORTS
 from roadstead_worker.ray.settings import RayHead, RayNode, RayWorker
 
 _OBJECT_STORE_BYTES: Final = 100 << 20
 """Ray's least is 75 MiB; weights never go through it."""
-_NODE_PORTS: Final = (
-    "node-manager",
-    "object-manager",
-    "dashboard-agent-listen",
-    "dashboard-agent-grpc",
-    "runtime-env-agent",
-    "metrics-export",
-)
 _LOG_BYTES: Final = 16 << 20
 
 
@@ -73,7 +66,7 @@ def _ray_start(node: RayNode) -> tuple[str, ...]:
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         f"--min-worker-port={node.ports['min-worker']}",
         f"--max-worker-port={node.ports['max-worker']}",
-        *(f"--{name}-port={node.ports[name]}" for name in _NODE_PORTS),
+        *(f"--{name}-port={node.ports[name]}" for name in RAY_NODE_PORTS),
         # It sends what workers write to drivers, and we have none: a process of 80 MiB less.
         "--include-log-monitor=false",
         "--disable-usage-stats",
