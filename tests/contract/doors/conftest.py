@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
 from roadstead.adapters.directory import FileDirectory
 from roadstead.adapters.doors.watch import Backoff
 from tests.contract.doors.scripted_door import TOKEN, ScriptedDoor
+
+
+class Given(TypedDict):
+    token_file: Path
+    epoch: Callable[[], int]
+    clock: Callable[[], datetime]
+    poke: Callable[[str], None]
+    backoff: Backoff
 
 
 class Operator:
@@ -33,6 +42,16 @@ class Operator:
 
     def passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+    def given(self) -> Given:
+        """What doors that are written to are opened with, besides the directory."""
+        return {
+            "token_file": self.token_file,
+            "epoch": lambda: self.epoch,
+            "clock": self.clock,
+            "poke": self.pokes.append,
+            "backoff": self.backoff,
+        }
 
     def lists(
         self,

@@ -43,14 +43,7 @@ def directory(door: ScriptedDoor) -> ListedDoors:
 
 @pytest.fixture
 async def agents(operator: Operator, directory: ListedDoors) -> AsyncIterator[AgentDoors]:
-    async with AgentDoors(
-        directory=directory,
-        token_file=operator.token_file,
-        epoch=lambda: operator.epoch,
-        clock=operator.clock,
-        poke=operator.pokes.append,
-        backoff=operator.backoff,
-    ) as agents:
+    async with AgentDoors(directory=directory, **operator.given()) as agents:
         yield agents
 
 
@@ -92,14 +85,7 @@ async def test_at_its_new_address_an_agent_is_known_at_once_although_it_says_the
 async def test_a_cell_that_never_had_an_address_is_unknown_and_is_not_written_to(
     operator: Operator, directory: ListedDoors
 ) -> None:
-    async with CellDoors(
-        directory=directory,
-        token_file=operator.token_file,
-        epoch=lambda: operator.epoch,
-        clock=operator.clock,
-        poke=operator.pokes.append,
-        backoff=operator.backoff,
-    ) as cells:
+    async with CellDoors(directory=directory, **operator.given()) as cells:
         (cell,) = cells.cells()
         assert isinstance(cell.facts, Unknown)
         with pytest.raises(DoorError, match="the head agent of cell cell-1 has no address at the moment"):

@@ -34,14 +34,7 @@ async def agent(operator: Operator, tmp_path: Path) -> AsyncIterator[Agent]:
         operator.lists(agents={"node-a": running.url})
         folder = running.settings.store / "logs"
         folder.mkdir()
-        async with AgentDoors(
-            directory=operator.directory,
-            token_file=operator.token_file,
-            epoch=lambda: operator.epoch,
-            clock=operator.clock,
-            poke=operator.pokes.append,
-            backoff=operator.backoff,
-        ) as doors:
+        async with AgentDoors(directory=operator.directory, **operator.given()) as doors:
             yield Agent(doors.logs, folder / f"{LOG.slot}.0.log")
 
 

@@ -39,14 +39,7 @@ KEY = ResolutionKey(node="node-a", source="file:///models/a.gguf", digest=None)
 @pytest.fixture
 async def agents(operator: Operator, door: ScriptedDoor) -> AsyncIterator[AgentDoors]:
     operator.lists(agents={"node-a": door.url})
-    async with AgentDoors(
-        directory=operator.directory,
-        token_file=operator.token_file,
-        epoch=lambda: operator.epoch,
-        clock=operator.clock,
-        poke=operator.pokes.append,
-        backoff=operator.backoff,
-    ) as agents:
+    async with AgentDoors(directory=operator.directory, **operator.given()) as agents:
         yield agents
 
 

@@ -26,14 +26,7 @@ FOREIGN = {"name": "foreign", "import_path": "somebody.elses:app", "args": {"x":
 @pytest.fixture
 async def cells(operator: Operator, door: ScriptedDoor) -> AsyncIterator[CellDoors]:
     operator.lists(cells={"cell-1": door.url})
-    async with CellDoors(
-        directory=operator.directory,
-        token_file=operator.token_file,
-        epoch=lambda: operator.epoch,
-        clock=operator.clock,
-        poke=operator.pokes.append,
-        backoff=operator.backoff,
-    ) as cells:
+    async with CellDoors(directory=operator.directory, **operator.given()) as cells:
         yield cells
 
 
