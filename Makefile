@@ -63,8 +63,7 @@ cluster-down: $(READY) ## end that cluster and remove all of it
 	@$(BIN)/python -m tests.cluster.machine down
 
 test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 20 minutes)
-	@$(BIN)/python -m tools.images
-	@$(BIN)/pytest --exitfirst tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@$(BIN)/pytest --exitfirst --capture=no tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: test-kubernetes-oldest
 test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (5 minutes, 10 the first time)
