@@ -58,6 +58,9 @@ class Installation(Protocol):
 
     async def remove_record(self, name: str) -> None: ...
 
+    async def tests(self) -> tuple[str, ...]:
+        """Pods of ``helm test``: Helm keeps them for their logs, and forgets them."""
+
     async def models(self) -> tuple[Model, ...]: ...
 
     async def tell(self, report: ModelReport) -> None:
@@ -165,7 +168,7 @@ class Uninstall:
             self._empty_cells,
             self._remove_budgets,
             self._remove_pods,
-            self._remove_records,
+            self._remove_remains,
             self._let_models_go,
             self._give_up_the_lease,
         ):
@@ -281,8 +284,10 @@ class Uninstall:
             partial(self.installation.remove_pod, grace_seconds=grace_seconds),
         )
 
-    async def _remove_records(self) -> None:
+    async def _remove_remains(self) -> None:
         await self._each("ConfigMaps", await self.installation.records(), self.installation.remove_record)
+        at_once = partial(self.installation.remove_pod, grace_seconds=0)
+        await self._each("Pods of helm test", await self.installation.tests(), at_once)
 
     # ── Nothing is held ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -107,6 +107,7 @@ OBJECTS: list[dict[str, Any]] = [
     pod("rs-operator-0", labelled("operator", made_by="Helm")),
     pod("rs-gateway-0", labelled("gateway", made_by="Helm")),
     pod("rs-head-cell-0-0", labelled("head", made_by="Helm", **{"roadstead.dev/cell": "cell-0"})),
+    pod("rs-test", labelled("test", made_by="Helm")),
     pod("rs-worker-n1", labelled("worker")),
     pod("rs-agent-n1", labelled("agent")),
     pod("other-worker-n1", labelled("worker") | {"app.kubernetes.io/instance": "other"}),

@@ -38,6 +38,7 @@ class Site:
     operators_stuck: bool = False
     budget_names: set[str] = field(default_factory=set)
     record_names: set[str] = field(default_factory=lambda: {"roadstead-pool-local"})
+    test_names: set[str] = field(default_factory=lambda: {"roadstead-test"})
     finalizers: dict[ModelKey, set[str]] = field(default_factory=dict)
     refusing_to_let_go: set[ModelKey] = field(default_factory=set)
     listing_fails: bool = False
@@ -97,8 +98,10 @@ class Site:
 
     async def remove_pod(self, name: str, *, grace_seconds: int | None) -> None:
         self.fleet.writes.about_to(f"remove {name}" + ("" if grace_seconds is None else f" within {grace_seconds} s"))
-        pod = self.pods_by_name[name]
-        pod.ending, pod.hurried = True, grace_seconds is not None
+        self.test_names.discard(name)
+        if name in self.pods_by_name:
+            pod = self.pods_by_name[name]
+            pod.ending, pod.hurried = True, grace_seconds is not None
 
     async def records(self) -> tuple[str, ...]:
         return tuple(sorted(self.record_names))
@@ -106,6 +109,9 @@ class Site:
     async def remove_record(self, name: str) -> None:
         self.fleet.writes.about_to(f"remove {name}")
         self.record_names.discard(name)
+
+    async def tests(self) -> tuple[str, ...]:
+        return tuple(sorted(self.test_names))
 
     async def models(self) -> tuple[Model, ...]:
         if self.listing_fails:
@@ -173,6 +179,7 @@ class Site:
             "budgets": self.budget_names,
             "pods": self.pods_by_name,
             "records": self.record_names,
+            "tests": self.test_names,
             "held": [str(key) for key, model in self.fleet.models.items() if model.finalized],
             "models": sorted(str(key) for key in self.fleet.models),
             "statuses": {
@@ -211,6 +218,7 @@ DONE: dict[str, object] = {
     "budgets": set(),
     "pods": {},
     "records": set(),
+    "tests": set(),
     "held": [],
     "models": ["team/kept"],
     "statuses": {"team/kept": [("Ready", "False", "Orphaned")]},

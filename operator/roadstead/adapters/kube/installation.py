@@ -96,6 +96,10 @@ class KubernetesInstallation:
     async def remove_record(self, name: str) -> None:
         await self._delete(self._path("/api/v1", "configmaps"), name)
 
+    async def tests(self) -> tuple[str, ...]:
+        """Names of the Pods that ``helm test`` left."""
+        return await self._names("/api/v1", "pods", f"{self._instance},{COMPONENT_LABEL}=test")
+
     # ── LocalModels ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def models(self) -> tuple[Model, ...]:
