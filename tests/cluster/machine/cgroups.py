@@ -81,11 +81,14 @@ def exists(group: str) -> bool:
     return any((_ROOT / hierarchy / group).exists() for hierarchy in HIERARCHIES)
 
 
-def remove(group: str) -> None:
-    """End everyone in `group` and below it, then remove it; raises ClusterError if something does not go."""
+def remove(group: str, *, first: int | None = None) -> None:
+    """End everyone in `group` and below it, `first` before the others, then remove it.
+
+    Raises ClusterError if something does not go.
+    """
     deadline = time.monotonic() + _GONE_WITHIN_SECONDS
     while exists(group):
-        _end(pids(group), deadline)
+        _end(sorted(pids(group), key=lambda pid: pid != first), deadline)
         for hierarchy in HIERARCHIES:
             _remove_tree(_ROOT / hierarchy / group)
         if exists(group) and time.monotonic() > deadline:

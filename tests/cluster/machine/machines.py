@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -93,7 +92,4 @@ def run_in(
 
 def kill_machine(home: ClusterHome, machine: str) -> None:
     """The death of a machine: process 1 is killed, and with it everything, at once and without a farewell."""
-    pid = init_pid(home, machine)
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
-    cgroups.remove(f"{home.cgroup}/{machine}")
+    cgroups.remove(f"{home.cgroup}/{machine}", first=init_pid(home, machine))
