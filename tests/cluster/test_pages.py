@@ -48,7 +48,7 @@ PAGES: Final = {
     "uninstall": (
         "helm uninstall roadstead --namespace roadstead --wait",
         "kubectl logs --namespace roadstead job/roadstead-uninstall",
-        "helm uninstall roadstead --namespace roadstead --no-hooks",
+        "kubectl scale deployment roadstead-operator",
     ),
 }
 """How each snippet begins, in the order of the pages."""

@@ -50,8 +50,8 @@ class Installation(Protocol):
     async def pods(self, role: PodRole) -> tuple[str, ...]:
         """The operator's own Pods of this role, also those that are ending."""
 
-    async def remove_pod(self, name: str, *, grace_seconds: int | None) -> None:
-        """Ask for its end; None leaves it the grace period that it was made with."""
+    async def remove_pod(self, name: str, *, grace_seconds: int) -> None:
+        """Ask for its end, with this grace period instead of the one that it was made with."""
 
     async def records(self) -> tuple[str, ...]:
         """ConfigMaps in which adopted images are kept."""
@@ -97,11 +97,12 @@ class Bounds:
     """Until no request is under way. Longer answers are cut."""
     cells: float = 60.0
     """Until no application is left."""
-    pods: float = 60.0
-    """Until workers and agents are gone; they end by themselves once no engine holds a lease."""
-    hurried: float = 20.0
-    """After that they are asked again, with ``hurried_grace_seconds`` instead of what they have left."""
-    hurried_grace_seconds: int = 5
+    workers: float = 50.0
+    """The grace period that workers are given; they end by themselves once no engine holds a lease."""
+    agents: float = 10.0
+    """The same of agents, which are asked when the workers are gone."""
+    killed: float = 10.0
+    """From the end of a grace period until the Pod is gone."""
     look: float = 0.5
     """Between two looks."""
     tell: float = 5.0
@@ -114,8 +115,9 @@ class Bounds:
 
     @property
     def _stretching(self) -> float:
-        # Gateways and cells are both waited for to answer.
-        return self.operators + 2 * self.silent + self.gateways + self.cells + self.pods + self.hurried
+        # Gateways and cells are both waited for to answer, workers and agents both to be killed.
+        ending = self.workers + self.agents + 2 * self.killed
+        return self.operators + 2 * self.silent + self.gateways + self.cells + ending
 
     def within(self, seconds: float) -> Bounds:
         """Shorter or longer waits that take so long together; only the Lease takes what it takes."""
@@ -126,8 +128,9 @@ class Bounds:
             silent=self.silent * factor,
             gateways=self.gateways * factor,
             cells=self.cells * factor,
-            pods=self.pods * factor,
-            hurried=self.hurried * factor,
+            workers=self.workers * factor,
+            agents=self.agents * factor,
+            killed=self.killed * factor,
         )
 
 
@@ -262,27 +265,17 @@ class Uninstall:
         await self._each("PodDisruptionBudgets", await self.installation.budgets(), self.installation.remove_budget)
 
     async def _remove_pods(self) -> None:
-        """Workers before agents, which hold the leases of what runs in the workers; both drain by themselves."""
-        asked = self.clock()
-        for role in (PodRole.WORKER, PodRole.AGENT):
-            await self._ask_pods_to_end(role, grace_seconds=None)
-            seconds = asked + self.bounds.pods - self.clock()
-            await self._until_none(partial(self.installation.pods, role), f"{role} Pods to end", seconds=seconds)
-        for role in PodRole:
-            await self._ask_pods_to_end(role, grace_seconds=self.bounds.hurried_grace_seconds)
-        left = await self._until_none(self._any_pods, "Pods to end at once", seconds=self.bounds.hurried)
-        if left:
-            self._warn(f"these Pods have not ended (is their node out of reach?): {_listed(left)}")
+        """Workers before agents, which hold the leases of what runs in the workers; both drain by themselves.
 
-    async def _any_pods(self) -> tuple[str, ...]:
-        return tuple([name for role in PodRole for name in await self.installation.pods(role)])
-
-    async def _ask_pods_to_end(self, role: PodRole, *, grace_seconds: int | None) -> None:
-        await self._each(
-            f"{role} Pods",
-            await self.installation.pods(role),
-            partial(self.installation.remove_pod, grace_seconds=grace_seconds),
-        )
+        What they may take is said when they are asked: a kubelet cuts no preStop short that has begun.
+        """
+        for role, grace in ((PodRole.WORKER, self.bounds.workers), (PodRole.AGENT, self.bounds.agents)):
+            pods = partial(self.installation.pods, role)
+            remove = partial(self.installation.remove_pod, grace_seconds=max(1, int(grace)))
+            await self._each(f"{role} Pods", await pods(), remove)
+            left = await self._until_none(pods, f"{role} Pods to end", seconds=grace + self.bounds.killed)
+            if left:
+                self._warn(f"these Pods have not ended (is their node out of reach?): {_listed(left)}")
 
     async def _remove_remains(self) -> None:
         await self._each("ConfigMaps", await self.installation.records(), self.installation.remove_record)

@@ -84,10 +84,9 @@ class KubernetesInstallation:
         """Names of the Pods of this role, also those that are ending."""
         return await self._names("/api/v1", "pods", self._made_by_the_operator(role))
 
-    async def remove_pod(self, name: str, *, grace_seconds: int | None) -> None:
-        """Delete it; a grace that is shorter than what it has left is obeyed, a longer one is not."""
-        grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
-        await self._delete(self._path("/api/v1", "pods"), name, options=grace)
+    async def remove_pod(self, name: str, *, grace_seconds: int) -> None:
+        """Delete it; one that is ending already keeps what it has left, unless that is more."""
+        await self._delete(self._path("/api/v1", "pods"), name, options={"gracePeriodSeconds": grace_seconds})
 
     async def records(self) -> tuple[str, ...]:
         """Names of the ConfigMaps in which adopted images are kept."""
