@@ -23,7 +23,7 @@ def operator_environment(
     database_url: str,
     installation: str = "",
 ) -> dict[str, str]:
-    """For an operator of its own namespace that finds its doors in a file. Its identity outlives it, as a Pod's does."""
+    """Of an operator that finds its doors in a file. Its identity outlives the process, as that of a Pod does."""
     return {
         "PATH": os.environ["PATH"],
         "KUBECONFIG": str(kubeconfig),
