@@ -187,7 +187,7 @@ class ApiProxy:
             request.method,
             URL(self._access.server + request.raw_path, encoded=True),
             headers=headers,
-            data=await request.read(),
+            data=await request.read() or None,  # without a body no type of one is made up
         ) as upstream:
             own = {name: value for name, value in upstream.headers.items() if name.lower() not in _OWN}
             if call.verb == "watch" and upstream.status == 200:
