@@ -1,0 +1,102 @@
+"""Wherever the operator is killed in a model's life, the fleet ends in the same world.
+
+On real parts: API server, Postgres, the operator as a process; only the doors are simulated. A dozen points a run,
+another dozen each day, so that all have had their turn within a fortnight. ``ROADSTEAD_SWEEP_POINTS`` chooses: ``all``,
+or some like ``17:before,40:after``. All points with everything in memory run in ``tests/unit``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from roadstead.adapters.kube.crd import custom_resource_definitions
+from roadstead_migrations import runner
+from tests.fixtures.control_plane import RunningControlPlane, control_plane
+from tests.fixtures.postgres import postgres_server
+from tests.simulation.calls import Cut
+from tests.simulation.journal import Point
+from tests.simulation.lifetime import CONVERGED_SECONDS, Life, RealParts
+from tests.simulation.scenario import LIFE
+
+__all__ = ["control_plane", "postgres_server"]
+
+MOST_CALLS = 75
+"""The mutating calls of the whole life, Leases apart. A change that needs more has to say here why."""
+_A_RUN = 12
+_CHOSEN = os.environ.get("ROADSTEAD_SWEEP_POINTS", "")
+
+
+def points(chosen: str, *, day: int) -> list[Point]:
+    """The points of this run, spread over the whole life."""
+    every = [Point(number, side) for number in range(1, MOST_CALLS + 1) for side in Cut]
+    if chosen == "all":
+        return every
+    if chosen:
+        return [Point.parse(text) for text in chosen.split(",")]
+    stride = -(-len(every) // _A_RUN)
+    return every[day % stride :: stride]
+
+
+@pytest.fixture(scope="session")
+def parts(control_plane: RunningControlPlane, postgres_server: URL) -> Iterator[RealParts]:
+    """An API server that knows our kinds, and a ledger."""
+    kinds = {"apiVersion": "v1", "kind": "List", "items": list(custom_resource_definitions())}
+    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(kinds))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    runner.upgrade(postgres_server)
+    folder = Path(tempfile.mkdtemp(prefix="rs-sweep-"))
+    try:
+        yield RealParts(kubeconfig=control_plane.kubeconfig, database=postgres_server, folder=folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(parts: RealParts) -> Life:
+    """The life in which nobody dies."""
+    life = Life(parts, "undisturbed")
+    asyncio.run(life.play())
+    return life
+
+
+def test_a_life_takes_no_more_calls_than_before(undisturbed: Life, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = undisturbed.journal.calls
+    with capsys.disabled():
+        by_step = ", ".join(f"{name} {number}" for name, number in undisturbed.steps.items())
+        sys.stdout.write(f"\nmutating calls of a model's life: {len(calls)} of {MOST_CALLS} ({by_step})\n")
+
+    assert len(calls) <= MOST_CALLS, "\n".join(calls)
+    assert undisturbed.worlds.keys() == {step.name for step in LIFE}
+    assert not undisturbed.excess
+
+
+@pytest.mark.parametrize("point", points(_CHOSEN, day=datetime.now(UTC).toordinal()), ids=str)
+def test_killed_there_the_operator_still_brings_about_the_same_world(
+    parts: RealParts, undisturbed: Life, point: Point, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life = Life(parts, f"killed-{point.number}-{point.side}", point=point, as_in=undisturbed.worlds)
+    began = time.monotonic()
+
+    asyncio.run(life.play())
+
+    if not life.journal.died_at:
+        pytest.skip(f"this life had only {len(life.journal.calls)} calls")
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nkilled {point.side} call {point.number}, {life.journal.died_at}: converged after "
+            f"{life.converged_seconds:.1f} s, whole life {time.monotonic() - began:.0f} s, {life.samples} samples\n"
+        )
+    assert life.converged_seconds < CONVERGED_SECONDS
+    assert not life.excess
