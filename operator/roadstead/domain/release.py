@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from roadstead_weights.facts import ModelFacts
 
@@ -41,22 +41,25 @@ class Content:
     served_name: str
     context_tokens: int
     concurrency: int
+    hash: str = field(init=False, compare=False, repr=False)
+    """Sixty-four hex digits over what the engine serves."""
 
-    @property
-    def hash(self) -> str:
-        """Sixty-four hex digits over what the engine serves."""
-        return _digest(
-            {
-                "artifact": self.artifact.digest,
-                "concurrency": self.concurrency,
-                "contextTokens": self.context_tokens,
-                "engine": self.engine,
-                "engineArgs": list(self.engine_args),
-                "engineImage": self.engine_image,
-                "servedName": self.served_name,
-                "task": self.task,
-            }
-        )
+    def __post_init__(self) -> None:
+        """The hash is asked for far more often than a content is made."""
+        served = {
+            "artifact": self.artifact.digest,
+            "concurrency": self.concurrency,
+            "contextTokens": self.context_tokens,
+            "engine": self.engine,
+            "engineArgs": list(self.engine_args),
+            "engineImage": self.engine_image,
+            "servedName": self.served_name,
+            "task": self.task,
+        }
+        object.__setattr__(self, "hash", _digest(served))
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +68,11 @@ class Release:
 
     number: int
     contents: tuple[Content, ...]
+    digest: str = field(init=False, compare=False, repr=False)
+    """``sha256:...`` over the hashes of the contents."""
 
-    @property
-    def digest(self) -> str:
-        """``sha256:...`` over the hashes of the contents."""
-        return contents_digest(self.contents)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", contents_digest(self.contents))
 
 
 def contents_digest(contents: tuple[Content, ...]) -> str:

@@ -34,5 +34,7 @@ class Deal:
     missing: int
     """Replicas that found no node."""
     refusals: Mapping[tuple[str, str], Verdict]
-    """By variant and node: why this variant was not taken there."""
+    """By variant and node: why this variant was not taken there, for some nodes."""
+    unexplained: int
+    """Nodes beyond these."""
     questions: tuple[Resolve, ...]

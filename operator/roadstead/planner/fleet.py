@@ -27,7 +27,7 @@ from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
 from roadstead.planner.deal import Deal
-from roadstead.planner.departure import plan_departure, slots_of
+from roadstead.planner.departure import plan_departure
 from roadstead.planner.ladder import RETRY, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
@@ -35,22 +35,27 @@ from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
+from roadstead.planner.rankings import Rankings
 from roadstead.planner.releases import choose_release, stamped_release
 from roadstead.planner.reports import Findings, report
+from roadstead.planner.rest import Rest, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, same_route
 from roadstead.planner.transition import Transition, plan_transition
+from roadstead.planner.view import View, configured
 
 
 @dataclass(slots=True)
 class _Draft:
     """The plan as it grows."""
 
-    snapshot: FleetSnapshot
+    view: View
     now: datetime
     seats: Mapping[str, Seat]
     granted: Mapping[str, ModelKey]
     rooms: Rooms
+    rankings: Rankings
+    rest: Rest
     actions: list[Action] = field(default_factory=list)
     last: list[Action] = field(default_factory=list)
     """What may only happen after everything else."""
@@ -58,21 +63,37 @@ class _Draft:
     remove: list[ObservedSlot] = field(default_factory=list)
     fetches: dict[tuple[str, str], FetchWeights] = field(default_factory=dict)
     reports: list[ModelReport] = field(default_factory=list)
+    resting: list[ModelReport] = field(default_factory=list)
     wakes: list[float] = field(default_factory=list)
 
+    @property
+    def length(self) -> int:
+        """Grows with everything that is to be done or waited for."""
+        todo = (self.actions, self.last, self.put, self.remove, self.wakes)
+        return sum(len(part) for part in todo) + len(self.fetches)
 
-def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
-    """What the fleet should look like next. Pure; see the package for what that promises."""
+
+def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> FleetPlan:
+    """What the fleet should look like next. Pure; see the package for what that promises.
+
+    ``rest`` is carried from plan to plan by whoever makes many; it saves work and changes nothing but words.
+    """
+    rest = rest if rest is not None else Rest()
+    rest.forget_all_but(snapshot.models)
     adoption = plan_adoption(snapshot)
     told, snapshot = snapshot, with_members(replace(snapshot, pools=adoption.pools))
     pods = plan_pods(snapshot)
     places = seats(snapshot, pods.closed)
+    view = View(snapshot)
+    rooms = Rooms.observed(view, places)
     draft = _Draft(
-        snapshot=snapshot,
+        view=view,
         now=now,
         seats=places,
         granted=grant_names(snapshot.models, snapshot.routes),
-        rooms=Rooms.observed(snapshot, places),
+        rooms=rooms,
+        rankings=Rankings(places, rooms),
+        rest=rest,
     )
     for model in sorted(snapshot.models, key=lambda model: model.precedence):
         if model.deleting:
@@ -96,6 +117,7 @@ def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
             *pods.removals(),
         ),
         reports=tuple(draft.reports),
+        resting=tuple(draft.resting),
         pools=report_pools(told, adoption=adoption, pods=pods),
         wake_after_seconds=min(draft.wakes, default=None),
     )
@@ -103,14 +125,28 @@ def plan(snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
 
 def _serve(draft: _Draft, model: Model) -> None:
     """A model that is wanted and can be read."""
-    snapshot = draft.snapshot
+    owners = tuple(draft.granted.get(name) for name in model.checked_spec.names)
+    found = grounds(model, view=draft.view, seats=draft.seats, owners=owners)
+    told = draft.rest.report(found)
+    if told is not None:
+        draft.resting.append(told)
+        return
+    before = draft.length
+    settled = _plan_service(draft, model)
+    if settled and draft.length == before:
+        draft.rest.note(found, draft.reports[-1])
+
+
+def _plan_service(draft: _Draft, model: Model) -> bool:
+    """What to do about a model and what to say; whether it is as it should be, if nothing is to be done."""
+    snapshot = draft.view.snapshot
     if not model.finalized:
         draft.actions.append(SetFinalizer(model=model))
     ladder = resolve_ladder(model, snapshot=snapshot, seats=draft.seats, now=draft.now)
     draft.actions += ladder.questions
     if not ladder.complete:
         draft.wakes.append(RETRY.total_seconds() if ladder.settled else 1.0)
-    observed = tuple(slot for slot in slots_of(model.key, snapshot) if slot.configured)
+    observed = configured(draft.view.slots_of(model.key))
     choice = choose_release(
         model,
         ladder=ladder,
@@ -127,16 +163,17 @@ def _serve(draft: _Draft, model: Model) -> None:
             model,
             release=choice.release,
             observed=observed,
-            snapshot=snapshot,
+            view=draft.view,
             seats=draft.seats,
             rooms=draft.rooms,
+            rankings=draft.rankings,
             now=draft.now,
         )
         transition = plan_transition(
             model,
             release=choice.release,
             deal=deal,
-            snapshot=snapshot,
+            view=draft.view,
             seats=draft.seats,
             rooms=draft.rooms,
             now=draft.now,
@@ -148,7 +185,7 @@ def _serve(draft: _Draft, model: Model) -> None:
         observed=observed,
         draining=transition.draining if transition is not None else frozenset(),
         granted=draft.granted,
-        snapshot=snapshot,
+        view=draft.view,
     )
     published = snapshot.routes.get(model.key)
     if model.finalized and (published is None or not same_route(route, published)):
@@ -171,6 +208,9 @@ def _serve(draft: _Draft, model: Model) -> None:
             )
         )
     )
+    if deal is None or transition is None or choice.make or not ladder.complete:
+        return False
+    return not (deal.missing or deal.leaving or transition.waiting or transition.blocked)
 
 
 def _carry_out(draft: _Draft, deal: Deal, transition: Transition) -> None:
@@ -185,8 +225,8 @@ def _carry_out(draft: _Draft, deal: Deal, transition: Transition) -> None:
 
 def _leave_as_it_is(draft: _Draft, model: Model) -> None:
     """A spec that cannot be read changes nothing: what runs goes on by its last route."""
-    observed = tuple(slot for slot in slots_of(model.key, draft.snapshot) if slot.configured)
-    releases = draft.snapshot.releases.get(model.uid, ())
+    observed = configured(draft.view.slots_of(model.key))
+    releases = draft.view.snapshot.releases.get(model.uid, ())
     draft.reports.append(
         report(
             Findings(
@@ -195,7 +235,7 @@ def _leave_as_it_is(draft: _Draft, model: Model) -> None:
                 granted=draft.granted,
                 release=stamped_release(releases, observed),
                 observed=observed,
-                route=draft.snapshot.routes.get(model.key),
+                route=draft.view.snapshot.routes.get(model.key),
             )
         )
     )
@@ -203,7 +243,7 @@ def _leave_as_it_is(draft: _Draft, model: Model) -> None:
 
 def _depart(draft: _Draft, model: Model) -> None:
     """A model whose end was asked for."""
-    departure = plan_departure(model, snapshot=draft.snapshot, now=draft.now)
+    departure = plan_departure(model, view=draft.view, now=draft.now)
     if departure.withdraw is not None:
         draft.actions.append(departure.withdraw)
     draft.remove += departure.remove
@@ -220,7 +260,7 @@ def _depart(draft: _Draft, model: Model) -> None:
                 model=model,
                 seats=draft.seats,
                 granted=draft.granted,
-                observed=slots_of(model.key, draft.snapshot),
+                observed=draft.view.slots_of(model.key),
                 departing=departure.message,
             )
         )
@@ -229,14 +269,14 @@ def _depart(draft: _Draft, model: Model) -> None:
 
 def _sweep_orphans(draft: _Draft) -> None:
     """Slots and routes whose LocalModel is gone although its finalizer should have held it: somebody took that off."""
-    known = {model.key for model in draft.snapshot.models}
-    draft.last += [WithdrawRoute(route=route) for key, route in draft.snapshot.routes.items() if key not in known]
-    for cell in draft.snapshot.cells:
+    known = {model.key for model in draft.view.snapshot.models}
+    draft.last += [WithdrawRoute(route=route) for key, route in draft.view.snapshot.routes.items() if key not in known]
+    for cell in draft.view.snapshot.cells:
         if isinstance(cell.facts, Known):
             draft.remove += [
                 slot
                 for slot in cell.facts.value.slots
-                if slot.configured and slot.model not in known and slot.model not in draft.snapshot.routes
+                if slot.configured and slot.model not in known and slot.model not in draft.view.snapshot.routes
             ]
 
 
@@ -248,7 +288,7 @@ def _cell_changes(draft: _Draft) -> list[Action]:
         if cell is not None:
             put[cell.name].append(slot)
     changes: list[Action] = []
-    for cell in draft.snapshot.cells:
+    for cell in draft.view.snapshot.cells:
         removed = tuple(sorted(slot.name for slot in draft.remove if slot.node in cell.nodes))
         if isinstance(cell.facts, Known) and (put[cell.name] or removed):
             changes.append(

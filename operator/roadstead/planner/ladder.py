@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from roadstead.domain.model import Model, VariantSpec
+from roadstead.domain.model import Model, ModelSpec, VariantSpec
 from roadstead.domain.plan import Resolve, Verdict
 from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
@@ -55,11 +55,7 @@ class Ladder:
 
 def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, seats: Mapping[str, Seat], now: datetime) -> Ladder:
     """The ladder of a model whose spec is valid."""
-    asked = tuple(
-        seat.node.name
-        for seat in seats.values()
-        if seat.facts is not None and selection_verdict(seat, model.checked_spec) is None
-    )
+    asked: tuple[str, ...] | None = None
     releases = snapshot.releases.get(model.uid, ())
     rungs: list[Rung] = []
     questions: list[Resolve] = []
@@ -68,10 +64,18 @@ def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, seats: Mapping[str,
         if known is not None:
             rungs.append(_resolved(variant, known))
             continue
+        if asked is None:
+            asked = _able_to_answer(model.checked_spec, seats)
         keys = _keys(variant, asked)
         questions += [Resolve(key=key) for key in keys if due(snapshot.resolutions.get(key), now)]
         rungs.append(_rung(variant, {key: snapshot.resolutions.get(key) for key in keys}))
     return Ladder(rungs=tuple(rungs), questions=tuple(questions))
+
+
+def _able_to_answer(spec: ModelSpec, seats: Mapping[str, Seat]) -> tuple[str, ...]:
+    return tuple(
+        name for name, seat in seats.items() if seat.facts is not None and selection_verdict(seat, spec) is None
+    )
 
 
 def due(resolution: Resolution | None, now: datetime) -> bool:

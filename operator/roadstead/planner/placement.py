@@ -1,8 +1,10 @@
 """Dealing replicas to nodes: which node runs how many replicas of which content, and why not otherwise.
 
 Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then the most free memory,
-then by name; each takes there the variant of highest quality. A slot that was placed for this release stays: only a
-new release, a lost or closing node or a changed policy moves anything. Memory is exclusive, cores are shared.
+then by name; each takes there the variant of highest quality. Nodes are looked at in that order, and no further than
+the first that fits; only some of the others are told why they were passed over. A slot that was placed for this release
+stays: only a new release, a lost or closing node or a changed policy moves anything. Memory is exclusive, cores are
+shared.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice
 
 from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.plan import Resolve, Verdict
@@ -19,7 +22,6 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import (
-    FleetSnapshot,
     ObservedSlot,
     Resolution,
     ResolutionKey,
@@ -41,9 +43,13 @@ from roadstead.planner.nodes import (
     selection_verdict,
     start_verdict,
 )
+from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
+from roadstead.planner.view import View
 
 _UNQUANTIZED_BITS = 16
+_EXPLAINED = 8
+"""Nodes of which status says why a variant is not there; with more it would not be read."""
 
 
 @dataclass(slots=True)
@@ -55,7 +61,14 @@ class _Table:
     seats: Mapping[str, Seat]
     resolutions: Mapping[ResolutionKey, Resolution]
     rooms: Rooms
+    ranking: Ranking
+    least: int
+    """Bytes that the smallest of the contents needs, wherever that may be."""
     now: datetime
+    own: set[str] = field(default_factory=set)
+    """Nodes whose room is not what the ranking goes by: with replicas of this model, dealt or leaving."""
+    refused: dict[str, None] = field(default_factory=dict)
+    """Nodes that nothing of the model can start on, in the order in which they were looked at."""
     serving: frozenset[str] = frozenset()
     """Nodes that the model has slots on."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -73,20 +86,25 @@ def deal_replicas(
     *,
     release: Release,
     observed: tuple[ObservedSlot, ...],
-    snapshot: FleetSnapshot,
+    view: View,
     seats: Mapping[str, Seat],
     rooms: Rooms,
+    rankings: Rankings,
     now: datetime,
 ) -> Deal:
     """Deal ``spec.replicas`` replicas of a release, starting from what is there."""
     staying, leaving = _split(model.checked_spec, release, observed, seats)
+    contents = _ranked(release.contents, model.checked_spec)
     table = _Table(
         spec=model.checked_spec,
-        contents=_ranked(release.contents, model.checked_spec),
+        contents=contents,
         seats=seats,
-        resolutions=snapshot.resolutions,
+        resolutions=view.snapshot.resolutions,
         rooms=rooms.after_leaving(leaving),
+        ranking=rankings.of(model.checked_spec),
+        least=min((_needed(content, isa) for content in contents for isa in rankings.isas), default=0),
         now=now,
+        own={slot.node for slot in observed},
         serving=frozenset(slot.node for slot in observed),
     )
     kept: dict[tuple[str, str], ObservedSlot] = {}
@@ -99,6 +117,7 @@ def deal_replicas(
             table.counts[slot.node, slot.content] = slot.replicas
     _shrink(table, model.checked_spec.replicas)
     _grow(table, model.checked_spec.replicas)
+    explained = _explain(table)
     for key, slot in kept.items():
         if not table.counts[key]:
             leaving.append(slot)
@@ -106,7 +125,7 @@ def deal_replicas(
     bridges = bridges_over(
         missing,
         leaving=[slot for slot in leaving if _selected(seats.get(slot.node), model.checked_spec)],
-        releases=snapshot.releases.get(model.uid, ()),
+        releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
         rooms=table.rooms,
         fits=partial(_bridge_fits, table),
@@ -121,6 +140,7 @@ def deal_replicas(
         ),
         missing=missing,
         refusals=table.refusals,
+        unexplained=len(seats) - explained,
         questions=tuple(table.questions.values()),
     )
 
@@ -133,11 +153,13 @@ def quality(content: Content, spec: ModelSpec) -> float:
 
 def memory_of(content: Content, seat: Seat) -> int:
     """Bytes a replica of this content needs on this node."""
+    return _needed(content, seat.facts.isa if seat.facts is not None else ())
+
+
+@lru_cache(maxsize=1 << 15)
+def _needed(content: Content, isa: tuple[str, ...]) -> int:
     return estimate_llama_cpp(
-        content.artifact.facts,
-        context_tokens=content.context_tokens,
-        concurrency=content.concurrency,
-        isa=seat.facts.isa if seat.facts is not None else (),
+        content.artifact.facts, context_tokens=content.context_tokens, concurrency=content.concurrency, isa=isa
     ).total
 
 
@@ -194,36 +216,71 @@ def _shrink(table: _Table, replicas: int) -> None:
 
 
 def _grow(table: _Table, replicas: int) -> None:
-    """Deal what is missing; with nothing missing, still say of every variant why it is not chosen."""
-    while True:
-        offers = {
-            seat.node.name: content
-            for seat in table.seats.values()
-            if (content := _best_content(table, seat)) is not None
-        }
-        if table.counts.total() >= replicas or not offers:
+    """Deal what is missing."""
+    while table.counts.total() < replicas:
+        offer = _best_offer(table)
+        if offer is None:
             return
-        node = min(offers, key=lambda node: (table.on(node), -table.rooms.free(node), node))
-        content = offers[node]
+        node, content = offer
         table.counts[node, content.hash] += 1
+        table.own.add(node)
         table.rooms.take(node, memory_of(content, table.seats[node]))
 
 
-def _best_content(table: _Table, seat: Seat) -> Content | None:
-    """The best content that may start on this node now; the reasons against the others are kept."""
+def _best_offer(table: _Table) -> tuple[str, Content] | None:
+    """The node that the next replica goes to, and what it runs there."""
+    offers = {node: content for node in sorted(table.own) if (content := _offer(table, node)) is not None}
+    with table.ranking.walk() as ranked:
+        for node in ranked:
+            if node in table.own or node in table.refused:
+                continue
+            content = _offer(table, node)
+            if content is not None:
+                offers[node] = content
+            if content is not None or table.rooms.free(node) < table.least:
+                break
+    if not offers:
+        return None
+    best = min(offers, key=lambda node: (table.on(node), -table.rooms.free(node), node))
+    return best, offers[best]
+
+
+def _offer(table: _Table, node: str) -> Content | None:
+    """The best content that may start on this node now. A node without one has none for the rest of the deal."""
+    seat = table.seats.get(node)
+    if seat is None or node in table.refused:
+        return None
+    if start_verdict(seat, table.spec) is None:
+        room = table.rooms.free(node)
+        for content in table.contents:
+            if _content_verdict(table, content, seat, room=room) is None:
+                return content
+    table.refused[node] = None
+    return None
+
+
+def _explain(table: _Table) -> int:
+    """Say of every variant why it is not on a node, for as many nodes as people read; how many that are."""
+    interesting = [*sorted(table.own), *table.refused, *islice(table.seats, 2 * _EXPLAINED)]
+    nodes = [node for node in dict.fromkeys(interesting) if node in table.seats][:_EXPLAINED]
+    for node in nodes:
+        _explain_node(table, table.seats[node])
+    return len(nodes)
+
+
+def _explain_node(table: _Table, seat: Seat) -> None:
+    """What keeps each variant off this node, counting the room that the model itself has there."""
     blocked = start_verdict(seat, table.spec)
+    room = _room_with_own(table, seat)
     best: Content | None = None
     for content in table.contents:
-        verdict = blocked or _content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
-        if verdict is None and best is None:
-            best = content
-            continue
+        verdict = blocked or _content_verdict(table, content, seat, room=room)
         if verdict is None and best is not None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
+        elif verdict is None:
+            best = content
         if verdict is not None and not table.counts[seat.node.name, content.hash]:
-            words = blocked or _content_verdict(table, content, seat, room=_room_with_own(table, seat)) or verdict
-            table.refusals.setdefault((content.variant, seat.node.name), words)
-    return best
+            table.refusals[content.variant, seat.node.name] = verdict
 
 
 def _room_with_own(table: _Table, seat: Seat) -> int:

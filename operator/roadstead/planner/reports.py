@@ -123,6 +123,7 @@ def _variant_verdict(findings: Findings, variant: str, chosen: Mapping[str, int]
     against = {node: verdict for (name, node), verdict in sorted(refusals.items()) if name == variant}
     words = [f"{count} on {node}" for node, count in sorted(chosen.items())]
     words += [f"not on {node}: {verdict.message}" for node, verdict in against.items() if node not in chosen]
+    words += _of_others(findings.deal)
     if chosen:
         return Verdict(reason=Reason.CHOSEN, message="; ".join(words))
     if against:
@@ -211,7 +212,8 @@ def _placed(findings: Findings) -> ConditionReport:
     if findings.deal.missing:
         refusals = findings.deal.refusals
         words = "; ".join(f"{name} on {node}: {verdict.message}" for (name, node), verdict in sorted(refusals.items()))
-        message = f"{findings.deal.missing} of {findings.wanted} replicas fit nowhere. {words or 'No node is known.'}"
+        words = "; ".join([words or "No node is known.", *_of_others(findings.deal)])
+        message = f"{findings.deal.missing} of {findings.wanted} replicas fit nowhere. {words}"
         return _condition("Placed", _FALSE, _placing_reason(findings.deal), message)
     if findings.transition.blocked:
         first = findings.transition.blocked[0]
@@ -223,6 +225,11 @@ def _placed(findings: Findings) -> ConditionReport:
         f"{target.replicas} × {target.content.variant} on {target.node}" for target in findings.deal.targets
     )
     return _condition("Placed", _TRUE, Reason.CHOSEN, words)
+
+
+def _of_others(deal: Deal | None) -> list[str]:
+    """A word about the nodes that are too many to be told one by one."""
+    return [f"{deal.unexplained} more nodes are not told here"] if deal is not None and deal.unexplained else []
 
 
 def _placing_reason(deal: Deal) -> Reason:

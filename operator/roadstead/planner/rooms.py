@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from roadstead.domain.snapshot import AgentFacts, FleetSnapshot, ObservedSlot, latest
+from roadstead.domain.snapshot import AgentFacts, ObservedSlot
 from roadstead.planner.nodes import Seat
+from roadstead.planner.view import View
 
 
 class Rooms:
@@ -21,12 +22,11 @@ class Rooms:
         self._free = dict(free)
 
     @classmethod
-    def observed(cls, snapshot: FleetSnapshot, seats: Mapping[str, Seat]) -> Self:
+    def observed(cls, view: View, seats: Mapping[str, Seat]) -> Self:
         """What the agents that are Known report, less what running slots have not yet used."""
-        slots = tuple(slot for cell in snapshot.cells if (told := latest(cell.facts)) for slot in told.slots)
         return cls(
             {
-                name: facts.free_bytes - _unused_promises(facts, [slot for slot in slots if slot.node == name])
+                name: facts.free_bytes - _unused_promises(facts, view.slots_on(name))
                 for name, seat in seats.items()
                 if (facts := seat.facts) is not None
             }
@@ -42,12 +42,13 @@ class Rooms:
 
     def after_leaving(self, slots: Iterable[ObservedSlot]) -> Rooms:
         """The rooms as they will be once these slots are gone."""
-        freed: Counter[str] = Counter()
+        rooms = Rooms(self._free)
         for slot in slots:
-            freed[slot.node] += slot.memory_bytes * slot.replicas
-        return Rooms({node: free + freed[node] for node, free in self._free.items()})
+            if slot.node in self._free:
+                rooms.take(slot.node, -slot.memory_bytes * slot.replicas)
+        return rooms
 
 
-def _unused_promises(facts: AgentFacts, slots: list[ObservedSlot]) -> int:
+def _unused_promises(facts: AgentFacts, slots: tuple[ObservedSlot, ...]) -> int:
     leased: Counter[str] = Counter(lease.slot for lease in facts.leases)
     return sum(slot.memory_bytes * max(0, slot.replicas - leased[slot.name]) for slot in slots if slot.configured)

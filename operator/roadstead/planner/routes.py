@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Release
 from roadstead.domain.slot import shortened
-from roadstead.domain.snapshot import Address, FleetSnapshot, Known, ObservedSlot, Route
+from roadstead.domain.snapshot import Address, ObservedSlot, Route
+from roadstead.planner.view import View
 
 
 def plan_route(
@@ -22,13 +23,11 @@ def plan_route(
     observed: tuple[ObservedSlot, ...],
     draining: frozenset[str],
     granted: Mapping[str, ModelKey],
-    snapshot: FleetSnapshot,
+    view: View,
 ) -> Route:
     """The ModelRoute of a model whose spec is valid."""
     capacity = model.checked_spec.requirements.concurrency
-    seen = frozenset(node for cell in snapshot.cells if isinstance(cell.facts, Known) for node in cell.nodes)
-    all_seen = bool(snapshot.cells) and all(isinstance(cell.facts, Known) for cell in snapshot.cells)
-    published = snapshot.routes.get(model.key)
+    published = view.snapshot.routes.get(model.key)
     addresses = [
         Address(
             slot=slot.name,
@@ -41,10 +40,10 @@ def plan_route(
             draining=slot.name in draining,
         )
         for slot in observed
-        if slot.addresses and slot.node in seen
+        if slot.addresses and slot.node in view.seen
     ]
-    if published is not None and not all_seen:
-        addresses += [address for address in published.slots if address.node not in seen]
+    if published is not None and not view.all_seen:
+        addresses += [address for address in published.slots if address.node not in view.seen]
     return Route(
         name=route_name(model.key),
         model=model.key,

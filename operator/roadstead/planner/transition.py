@@ -17,10 +17,11 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.slot import Shape, Slot
-from roadstead.domain.snapshot import FleetSnapshot, GatewayFacts, Known, ObservedSlot, Part, Route, WeightPhase
+from roadstead.domain.snapshot import Known, ObservedSlot, WeightPhase
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.nodes import Seat, engine_verdict, lost
 from roadstead.planner.rooms import Rooms
+from roadstead.planner.view import View
 
 _FIRST_RETRY = timedelta(seconds=20)
 _LAST_RETRY = timedelta(minutes=10)
@@ -58,7 +59,7 @@ def plan_transition(
     *,
     release: Release,
     deal: Deal,
-    snapshot: FleetSnapshot,
+    view: View,
     seats: Mapping[str, Seat],
     rooms: Rooms,
     now: datetime,
@@ -72,13 +73,13 @@ def plan_transition(
         else:
             _start(steps, model, target=target, seat=seat, rooms=rooms)
     if deal.missing:
-        steps.fetches += _failed_fetches(release, seats)
+        steps.fetches += _failed_fetches(release, view)
     draining = _draining(model, deal, seats)
     removed = tuple(
         slot
         for slot in deal.leaving
-        if _writable(seats.get(slot.node), snapshot, slot)
-        and (_useless(slot, seats) or (slot.name in draining and is_drained(model, slot.name, snapshot)))
+        if _writable(seats.get(slot.node), view, slot)
+        and (_useless(slot, seats) or (slot.name in draining and is_drained(model, slot.name, view)))
     )
     return Transition(
         put=tuple(steps.put),
@@ -91,20 +92,12 @@ def plan_transition(
     )
 
 
-def is_drained(model: Model, slot: str, snapshot: FleetSnapshot) -> bool:
+def is_drained(model: Model, slot: str, view: View) -> bool:
     """Whether every gateway works by a route that sends nothing to the slot and has nothing under way there."""
-    route = snapshot.routes.get(model.key)
+    route = view.snapshot.routes.get(model.key)
     if route is not None and any(address.slot == slot and not address.draining for address in route.slots):
         return False
-    return all(_lets_go(part, route, slot) for part in snapshot.gateways.values())
-
-
-def _lets_go(part: Part[GatewayFacts], route: Route | None, slot: str) -> bool:
-    if not isinstance(part, Known):
-        return False
-    if route is not None and (route.name, route.resource_version) not in part.value.routes:
-        return False
-    return dict(part.value.in_flight).get(slot, 0) == 0
+    return view.has_drained(slot, route)
 
 
 def _keep(
@@ -200,15 +193,13 @@ def _no_room(target: Target, rooms: Rooms) -> Verdict:
     )
 
 
-def _failed_fetches(release: Release, seats: Mapping[str, Seat]) -> list[FetchWeights]:
+def _failed_fetches(release: Release, view: View) -> list[FetchWeights]:
     """Ask again for what could not be fetched; the agents keep a backoff of their own."""
     return [
-        FetchWeights(node=seat.node.name, artifact=content.artifact, source=content.source)
-        for seat in seats.values()
+        FetchWeights(node=node, artifact=content.artifact, source=content.source)
         for content in release.contents
-        if seat.facts is not None
-        and (weight := seat.facts.weight(content.artifact.digest)) is not None
-        and weight.phase is WeightPhase.FAILED
+        for node in view.failed_fetches(content.artifact.digest)
+        if node in view.snapshot.nodes
     ]
 
 
@@ -229,8 +220,8 @@ def _useless(slot: ObservedSlot, seats: Mapping[str, Seat]) -> bool:
     return slot.ready == 0 and slot.status in _NEVER_RAN and not lost(seats.get(slot.node))
 
 
-def _writable(seat: Seat | None, snapshot: FleetSnapshot, slot: ObservedSlot) -> bool:
+def _writable(seat: Seat | None, view: View, slot: ObservedSlot) -> bool:
     """Whether the slot's cell is Known: nothing is removed from a cell that cannot be seen."""
-    cell = seat.cell if seat is not None else None
-    cells = [cell] if cell is not None else [cell for cell in snapshot.cells if slot.node in cell.nodes]
-    return any(isinstance(cell.facts, Known) for cell in cells)
+    if seat is not None and seat.cell is not None:
+        return isinstance(seat.cell.facts, Known)
+    return slot.node in view.seen

@@ -174,6 +174,7 @@ def check_invariants(fleet: MemoryFleet) -> None:
 @given(st.lists(wishes, max_size=14))
 async def test_any_history_settles_and_a_settled_fleet_plans_nothing(history: list[tuple[object, ...]]) -> None:
     fleet = new_fleet(1500, 700, 300)
+    fleet.check_rest = True
     for wish in history:
         await act_out(fleet, wish)
     for node in fleet.nodes.values():
@@ -251,6 +252,7 @@ async def test_any_history_of_pods_settles_with_every_pod_in_place(
 ) -> None:
     """Every removal on the way was checked where it was carried out: no slot, no second worker of an image."""
     fleet = new_fleet_of_pods(devices)
+    fleet.check_rest = True
     assert fleet.pods is not None
     for event in history:
         await act_out_on_pods(fleet, event)

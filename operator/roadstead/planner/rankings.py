@@ -1,0 +1,61 @@
+"""Nodes in the order in which a model looks at them, so that it need not look at all of them.
+
+A ranking is of one placement policy: only nodes on which something may be started now, the one with the most free
+memory first. It follows what the plan promises meanwhile, because free memory can only fall while a plan is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from heapq import heapify, heappop, heappush, heapreplace
+
+from roadstead.domain.model import ModelSpec, PlacementPolicy
+from roadstead.planner.nodes import Seat, start_verdict
+from roadstead.planner.rooms import Rooms
+
+
+class Ranking:
+    """The nodes of one policy."""
+
+    def __init__(self, nodes: list[str], rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._heap = [(-rooms.free(node), node) for node in nodes]
+        heapify(self._heap)
+
+    @contextmanager
+    def walk(self) -> Iterator[Iterator[str]]:
+        """The nodes in order, each as it then ranks. One walk ends before the next begins."""
+        passed: list[tuple[int, str]] = []
+        yield self._popped(passed)
+        for entry in passed:
+            heappush(self._heap, entry)
+
+    def _popped(self, passed: list[tuple[int, str]]) -> Iterator[str]:
+        while self._heap:
+            noted, node = self._heap[0]
+            free = self._rooms.free(node)
+            if -noted != free:  # some of it was promised since
+                heapreplace(self._heap, (-free, node))
+                continue
+            passed.append(heappop(self._heap))
+            yield node
+
+
+class Rankings:
+    """One ranking for every policy that is asked for, over the rooms that the plan takes from."""
+
+    def __init__(self, seats: Mapping[str, Seat], rooms: Rooms) -> None:
+        self._seats = seats
+        self._rooms = rooms
+        self._by_policy: dict[PlacementPolicy, Ranking] = {}
+        self.isas = frozenset(seat.facts.isa for seat in seats.values() if seat.facts is not None)
+        """The instruction sets of all nodes whose agents are Known."""
+
+    def of(self, spec: ModelSpec) -> Ranking:
+        """That of a model's policy."""
+        ranking = self._by_policy.get(spec.placement)
+        if ranking is None:
+            open_to_it = [name for name, seat in self._seats.items() if start_verdict(seat, spec) is None]
+            ranking = self._by_policy[spec.placement] = Ranking(open_to_it, self._rooms)
+        return ranking

@@ -1,0 +1,104 @@
+"""Models at rest: nothing is to be done about them, and nothing that they depend on has changed since that was found.
+
+Most of a fleet rests, and a plan should cost what changed. So the plan remembers what each resting model was planned
+from and what its status says; as long as the one is the same, so is the other. A plan that remembers has the actions of
+one that does not. Only words are older: why a variant is *not* on some node is told with the room of that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.plan import ModelReport
+from roadstead.domain.release import Release
+from roadstead.domain.snapshot import Known, Node, ObservedSlot, Pool, Route
+from roadstead.planner.nodes import Seat
+from roadstead.planner.view import View
+
+
+class Post(NamedTuple):
+    """What a resting slot depends on at its node."""
+
+    node: Node
+    pool: Pool | None
+    closed: Mapping[str, str]
+    measured: tuple[tuple[str, int], ...]
+    known: bool
+    """Whether its agent and its cell are Known."""
+
+
+class Grounds(NamedTuple):
+    """Everything that the plan for a model at rest follows from."""
+
+    model: Model
+    releases: tuple[Release, ...]
+    slots: tuple[ObservedSlot, ...]
+    posts: tuple[Post | None, ...]
+    route: Route | None
+    owners: tuple[ModelKey | None, ...]
+    """To whom each of its short names is granted."""
+    pools: tuple[Pool, ...]
+    ledger_known: bool
+    gateways_known: bool
+
+
+def grounds(model: Model, *, view: View, seats: Mapping[str, Seat], owners: tuple[ModelKey | None, ...]) -> Grounds:
+    """As they are now."""
+    snapshot = view.snapshot
+    slots = view.slots_of(model.key)
+    return Grounds(
+        model=model,
+        releases=snapshot.releases.get(model.uid, ()),
+        slots=slots,
+        posts=tuple(_post(seats.get(slot.node)) for slot in slots),
+        route=snapshot.routes.get(model.key),
+        owners=owners,
+        pools=snapshot.pools,
+        ledger_known=isinstance(snapshot.ledger, Known),
+        gateways_known=view.gateways_known,
+    )
+
+
+def _post(seat: Seat | None) -> Post | None:
+    if seat is None:
+        return None
+    facts = seat.facts
+    return Post(
+        node=seat.node,
+        pool=seat.pool,
+        closed=seat.closed,
+        measured=facts.measured_bytes if facts is not None else (),
+        known=facts is not None and seat.cell is not None and isinstance(seat.cell.facts, Known),
+    )
+
+
+@dataclass(slots=True)
+class Rest:
+    """What is remembered from plan to plan."""
+
+    _reports: dict[str, tuple[Grounds, ModelReport]] = field(default_factory=dict)
+    """By uid."""
+
+    def report(self, found: Grounds) -> ModelReport | None:
+        """What was told of the model when it came to rest on these grounds; None if it is to be planned.
+
+        Then it is awake: should the same grounds come back, other things have been told meanwhile.
+        """
+        known = self._reports.get(found.model.uid)
+        if known is not None and known[0] == found:
+            return known[1]
+        self._reports.pop(found.model.uid, None)
+        return None
+
+    def note(self, found: Grounds, report: ModelReport) -> None:
+        """The model rests."""
+        self._reports[found.model.uid] = (found, report)
+
+    def forget_all_but(self, models: tuple[Model, ...]) -> None:
+        """Of the others nobody will ask again."""
+        if len(self._reports) > len(models):
+            alive = {model.uid for model in models}
+            self._reports = {uid: noted for uid, noted in self._reports.items() if uid in alive}

@@ -1,0 +1,153 @@
+"""One snapshot with its indices: what is asked of every model is counted once a plan, not once a model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.snapshot import (
+    FleetSnapshot,
+    GatewayFacts,
+    Known,
+    ObservedSlot,
+    Part,
+    Resolved,
+    Route,
+    WeightPhase,
+    latest,
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A snapshot as the planner looks at it."""
+
+    snapshot: FleetSnapshot
+
+    @cached_property
+    def slots(self) -> tuple[ObservedSlot, ...]:
+        """Every slot that any cell ever told of, the configured and the ones being torn down."""
+        return tuple(slot for cell in self.snapshot.cells if (told := latest(cell.facts)) for slot in told.slots)
+
+    def slots_of(self, model: ModelKey) -> tuple[ObservedSlot, ...]:
+        """Those of one model."""
+        return self._slots_by_model.get(model, ())
+
+    def slots_on(self, node: str) -> tuple[ObservedSlot, ...]:
+        """Those on one node."""
+        return self._slots_by_node.get(node, ())
+
+    def leases_of(self, slot: str) -> int:
+        """Leases of a slot that living engines still hold, as far as any agent ever told."""
+        return self._leases.get(slot, 0)
+
+    def owners_of(self, digest: str) -> frozenset[str]:
+        """Uids of the LocalModels that refer to an artifact."""
+        return frozenset(self._owners.get(digest, ()))
+
+    def failed_fetches(self, digest: str) -> tuple[str, ...]:
+        """Nodes whose agents are Known and could not fetch an artifact."""
+        return tuple(self._failed.get(digest, ()))
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Nodes of the cells that are Known."""
+        return frozenset(node for cell in self.snapshot.cells if isinstance(cell.facts, Known) for node in cell.nodes)
+
+    @cached_property
+    def all_seen(self) -> bool:
+        """Whether there are cells, and all of them are Known."""
+        return bool(self.snapshot.cells) and all(isinstance(cell.facts, Known) for cell in self.snapshot.cells)
+
+    @cached_property
+    def gateways_known(self) -> bool:
+        """Whether all gateways are Known."""
+        return all(isinstance(part, Known) for part in self.snapshot.gateways.values())
+
+    def has_drained(self, slot: str, route: Route | None) -> bool:
+        """Whether every gateway works by this route and has nothing under way at the slot."""
+        return all(gateway.lets_go(slot, route) for gateway in self._gateways)
+
+    @cached_property
+    def _slots_by_model(self) -> Mapping[ModelKey, tuple[ObservedSlot, ...]]:
+        found: defaultdict[ModelKey, list[ObservedSlot]] = defaultdict(list)
+        for slot in self.slots:
+            found[slot.model].append(slot)
+        return {model: tuple(slots) for model, slots in found.items()}
+
+    @cached_property
+    def _slots_by_node(self) -> Mapping[str, tuple[ObservedSlot, ...]]:
+        found: defaultdict[str, list[ObservedSlot]] = defaultdict(list)
+        for slot in self.slots:
+            found[slot.node].append(slot)
+        return {node: tuple(slots) for node, slots in found.items()}
+
+    @cached_property
+    def _leases(self) -> Mapping[str, int]:
+        found: defaultdict[str, int] = defaultdict(int)
+        for part in self.snapshot.agents.values():
+            told = latest(part)
+            for lease in told.leases if told is not None else ():
+                found[lease.slot] += 1
+        return found
+
+    @cached_property
+    def _failed(self) -> Mapping[str, list[str]]:
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for node, part in sorted(self.snapshot.agents.items()):
+            for weight in part.value.weights if isinstance(part, Known) else ():
+                if weight.phase is WeightPhase.FAILED:
+                    found[weight.digest].append(node)
+        return found
+
+    @cached_property
+    def _owners(self) -> Mapping[str, set[str]]:
+        resolved: defaultdict[str, set[str]] = defaultdict(set)
+        for key, answer in self.snapshot.resolutions.items():
+            if isinstance(answer, Resolved):
+                resolved[key.source].add(answer.artifact.digest)
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for model in self.snapshot.models:
+            for digest in self._digests(model, resolved):
+                found[digest].add(model.uid)
+        return found
+
+    def _digests(self, model: Model, resolved: Mapping[str, set[str]]) -> Iterable[str]:
+        for release in self.snapshot.releases.get(model.uid, ()):
+            for content in release.contents:
+                yield content.artifact.digest
+        for variant in model.spec.variants if model.spec is not None else ():
+            if variant.digest is not None:
+                yield variant.digest
+            yield from resolved.get(variant.source, ())
+
+    @cached_property
+    def _gateways(self) -> tuple[_Gateway, ...]:
+        return tuple(_Gateway.of(part) for part in self.snapshot.gateways.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Gateway:
+    """What one gateway told, ready to be asked; one that is not Known lets nothing go."""
+
+    known: bool
+    routes: frozenset[tuple[str, str]]
+    in_flight: Mapping[str, int]
+
+    @classmethod
+    def of(cls, part: Part[GatewayFacts]) -> _Gateway:
+        if not isinstance(part, Known):
+            return cls(known=False, routes=frozenset(), in_flight={})
+        return cls(known=True, routes=frozenset(part.value.routes), in_flight=dict(part.value.in_flight))
+
+    def lets_go(self, slot: str, route: Route | None) -> bool:
+        works_by_it = route is None or (route.name, route.resource_version) in self.routes
+        return self.known and works_by_it and not self.in_flight.get(slot, 0)
+
+
+def configured(slots: Iterable[ObservedSlot]) -> tuple[ObservedSlot, ...]:
+    """Those that are still in their cell's configuration."""
+    return tuple(slot for slot in slots if slot.configured)
