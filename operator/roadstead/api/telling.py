@@ -40,12 +40,12 @@ def origin(planned: Planned, *, now: datetime, leading: bool) -> Origin:
 
 
 def model_list(planned: Planned, origin: Origin) -> answers.ModelList:
-    return answers.ModelList(items=tuple(_summary(report) for report in _in_order(planned.plan.models)), **origin)
+    return answers.ModelList(items=tuple(_summary(report) for report in _in_order(planned.plan.reports)), **origin)
 
 
 def model_answer(planned: Planned, origin: Origin, *, namespace: str, name: str) -> answers.ModelAnswer | None:
     """The model of that name, if the plan knows it."""
-    found = next((report for report in planned.plan.models if report.model.key == (namespace, name)), None)
+    found = next((report for report in planned.plan.reports if report.model.key == (namespace, name)), None)
     return None if found is None else answers.ModelAnswer(model=_detail(found), **origin)
 
 
@@ -83,7 +83,7 @@ def plan_answer(planned: Planned, origin: Origin) -> answers.PlanAnswer:
     snapshot = planned.snapshot
     return answers.PlanAnswer(
         actions=tuple(told_action(action) for action in planned.plan.actions),
-        models=tuple(_detail(report) for report in _in_order(planned.plan.models)),
+        models=tuple(_detail(report) for report in _in_order(planned.plan.reports)),
         wake_after_seconds=planned.plan.wake_after_seconds,
         cells={cell.name: _source(cell.facts) for cell in planned.cells()},
         gateways={name: _source(part) for name, part in sorted(snapshot.gateways.items())},

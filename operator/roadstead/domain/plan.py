@@ -275,14 +275,7 @@ class FleetPlan:
 
     actions: tuple[Action, ...] = ()
     reports: tuple[ModelReport, ...] = ()
-    """Of models about which there may be something new to tell."""
-    resting: tuple[ModelReport, ...] = ()
-    """Of the others, as they were told when these models came to rest."""
+    """One a model; of a model at rest the very object that the plan before had."""
     pools: tuple[PoolReport, ...] = ()
     wake_after_seconds: float | None = None
     """When the plan should be looked at again although nothing happened (a retry that is due)."""
-
-    @property
-    def models(self) -> tuple[ModelReport, ...]:
-        """The reports of all models."""
-        return (*self.reports, *self.resting)

@@ -63,7 +63,6 @@ class _Draft:
     remove: list[ObservedSlot] = field(default_factory=list)
     fetches: dict[tuple[str, str], FetchWeights] = field(default_factory=dict)
     reports: list[ModelReport] = field(default_factory=list)
-    resting: list[ModelReport] = field(default_factory=list)
     wakes: list[float] = field(default_factory=list)
 
     @property
@@ -117,7 +116,6 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
             *pods.removals(),
         ),
         reports=tuple(draft.reports),
-        resting=tuple(draft.resting),
         pools=report_pools(told, adoption=adoption, pods=pods),
         wake_after_seconds=min(draft.wakes, default=None),
     )
@@ -129,7 +127,7 @@ def _serve(draft: _Draft, model: Model) -> None:
     found = grounds(model, view=draft.view, seats=draft.seats, owners=owners)
     told = draft.rest.report(found)
     if told is not None:
-        draft.resting.append(told)
+        draft.reports.append(told)
         return
     before = draft.length
     settled = _plan_service(draft, model)

@@ -1,7 +1,8 @@
 """Runs the pure planner in a process of its own, so that a long solve never costs the Lease its renewal.
 
-The process is forked clean (``spawn``), holds no state, and is replaced when it dies; a plan that takes longer than its
-time is given up and the previous state of the world stays until the next turn.
+The process is forked clean (``spawn``). It holds the last snapshot and which models were at rest in it, so that only
+what changed travels and is planned; both can be had anew at any time. It is replaced when it dies; a plan that takes
+longer than its time is given up and the previous state of the world stays until the next turn.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from roadstead.domain.plan import FleetPlan
+from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.domain.snapshot import FleetSnapshot
 from roadstead.planner.fleet import plan
+from roadstead.planner.rest import Rest
+from roadstead.runtime.snapshot_changes import Changes, applied, changes
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,19 +38,37 @@ class PlannerProcess:
 
     def __init__(self, *, timeout_seconds: float = 60.0) -> None:
         self._timeout_seconds = timeout_seconds
+        self._numbers = count(1)
+        self._one_at_a_time = asyncio.Lock()
         self._pool = _new_pool()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Count on nothing that the process may know."""
+        self._sent: FleetSnapshot | None = None
+        self._number = 0
+        self._told: dict[str, ModelReport] = {}
 
     async def __call__(self, snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
         """The plan; ``TimeoutError`` if it takes too long, ``BrokenProcessPool`` if the process died."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._pool, plan, snapshot, now)
-        except (BrokenProcessPool, TimeoutError):
-            log.exception("planner.replaced")
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = _new_pool()
-            raise
+        async with self._one_at_a_time:
+            delta, base = changes(self._sent, snapshot), self._number
+            number = next(self._numbers)
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    loop = asyncio.get_running_loop()
+                    planned, models = await loop.run_in_executor(self._pool, _plan, base, number, delta, now)
+            except BaseException as error:
+                self._forget()  # whether the changes arrived is not known
+                if isinstance(error, BrokenProcessPool | TimeoutError):
+                    log.exception("planner.replaced")
+                    self._pool.shutdown(wait=False, cancel_futures=True)
+                    self._pool = _new_pool()
+                raise
+            self._sent, self._number = snapshot, number
+            told = self._told | {report.model.uid: report for report in planned.reports}
+            self._told = {uid: told[uid] for uid in models}
+            return replace(planned, reports=tuple(self._told.values()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,6 +81,32 @@ class PlannerProcess:
 
 def _new_pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+
+
+class _Held:
+    """What the planner's process remembers."""
+
+    number = 0
+    snapshot: FleetSnapshot | None = None
+    rest = Rest()
+    told: Mapping[str, ModelReport] = {}
+    """Reports that were sent back, by uid."""
+
+
+def _plan(base: int, number: int, delta: Changes, now: datetime) -> tuple[FleetPlan, tuple[str, ...]]:
+    """In the planner's process: the plan with those reports that were not sent before, and the uids of all.
+
+    ``base`` is the number of the snapshot from which the changes start; 0 is none.
+    """
+    if base != _Held.number:
+        _Held.snapshot, _Held.rest, _Held.told = None, Rest(), {}
+    _Held.number = -1  # until the answer is on its way
+    _Held.snapshot = applied(_Held.snapshot, delta)
+    planned = plan(_Held.snapshot, now, _Held.rest)
+    before, _Held.told = _Held.told, {report.model.uid: report for report in planned.reports}
+    _Held.number = number
+    new = tuple(report for report in planned.reports if before.get(report.model.uid) is not report)
+    return replace(planned, reports=new), tuple(_Held.told)
 
 
 def _end_with_the_parent() -> None:

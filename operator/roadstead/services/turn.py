@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
+from roadstead.domain.plan import ModelReport
 from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
 from roadstead.services.act import Outcome, carry_out
@@ -33,9 +34,9 @@ class TurnResult:
     """When to look again although nothing happens; 0 = at once."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """Everything one turn needs; itself without memory but for the answers of agents and what is still to be told."""
+    """Everything one turn needs; itself without memory but for the answers of agents and what was told last."""
 
     ports: Ports
     planner: Planner
@@ -44,8 +45,8 @@ class Turn:
     count: Callable[[str, str], None] = lambda _action, _result: None
     note: Callable[[Planned], None] = lambda _planned: None
     """Told what was planned before any of it is done."""
-    untold: frozenset[str] = frozenset()
-    """Uids whose status could not be written."""
+    told: dict[str, ModelReport] = field(default_factory=dict)
+    """By uid: the report that was published last."""
 
     async def run(self) -> TurnResult:
         """One way through, once."""
@@ -54,16 +55,16 @@ class Turn:
         plan = await self.planner(snapshot, now)
         self.note(Planned(snapshot=snapshot, plan=plan, at=now))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        self.untold = await publish(plan, self.ports.cluster, overdue=self.untold)
+        unpublished = await publish(plan, self.ports.cluster, self.told)
         await self._record(snapshot)
-        if outcome.failed or self.untold:
+        if outcome.failed or unpublished:
             again: float | None = 2.0
         elif outcome.news:
             again = 0.0
         else:
             again = plan.wake_after_seconds
         return TurnResult(
-            models=len(snapshot.models), outcome=outcome, unpublished=len(self.untold), again_after_seconds=again
+            models=len(snapshot.models), outcome=outcome, unpublished=unpublished, again_after_seconds=again
         )
 
     async def _record(self, snapshot: FleetSnapshot) -> None:

@@ -1,0 +1,78 @@
+"""The planner's process: it is sent what changed, and answers with what is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import active_children
+
+import pytest
+
+from roadstead.domain.model import VariantSpec
+from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.planner.fleet import plan
+from roadstead.runtime.planner_process import PlannerProcess
+from roadstead.services.observe import observe
+from tests.fixtures.memory_fleet import MIB, START, MemoryFleet, MemoryNode, artifact
+
+FILE = "file:///models/small.gguf"
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[PlannerProcess]:
+    async with PlannerProcess() as made:
+        yield made
+
+
+@pytest.fixture
+async def settled() -> FleetSnapshot:
+    """Two models at rest."""
+    small = artifact("small", mebibytes=100)
+    fleet = MemoryFleet(nodes={"n0": MemoryNode(budget=900 * MIB, files={FILE: small})})
+    for name in ("one", "two"):
+        fleet.apply(name, VariantSpec(name="q8", source=FILE))
+    await fleet.settle()
+    return observe(fleet.ports, fleet.resolutions)
+
+
+async def test_a_model_at_rest_keeps_its_report_and_a_changed_one_gets_a_new_one(
+    process: PlannerProcess, settled: FleetSnapshot
+) -> None:
+    first = await process(settled, START)
+    assert first == plan(settled, START)
+    one, two = settled.models
+    changed = replace(settled, models=(replace(one, generation=one.generation + 1), two))
+
+    second = await process(changed, START)
+
+    assert second == plan(changed, START)
+    assert second.reports[1] is first.reports[1]
+    assert second.reports[0] is not first.reports[0]
+
+
+async def test_a_caller_who_gives_up_costs_the_next_one_nothing_but_time(
+    process: PlannerProcess, settled: FleetSnapshot
+) -> None:
+    await process(settled, START)
+    one, two = settled.models
+    fewer = replace(settled, models=(two,))
+    leaving = asyncio.create_task(process(fewer, START))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+
+    assert await process(settled, START) == plan(settled, START)
+    assert await process(replace(settled, models=(one,)), START) == plan(replace(settled, models=(one,)), START)
+
+
+async def test_a_planner_that_dies_is_replaced(process: PlannerProcess, settled: FleetSnapshot) -> None:
+    await process(settled, START)
+    (child,) = active_children()
+    child.kill()
+    child.join()
+    with pytest.raises(BrokenProcessPool):
+        await process(settled, START)
+
+    assert await process(settled, START) == plan(settled, START)
