@@ -48,10 +48,20 @@ class RealParts:
 
 
 class Life:
-    """One life; :meth:`play` it once."""
+    """One life; :meth:`play` it once.
+
+    ``heir`` is the identity under which the operator is started again; empty: its own, as in a Pod that is restarted.
+    ``as_in`` are the worlds, by step, in which the steps must end.
+    """
 
     def __init__(
-        self, parts: RealParts, name: str, *, point: Point | None = None, as_in: Mapping[str, World] | None = None
+        self,
+        parts: RealParts,
+        name: str,
+        *,
+        point: Point | None = None,
+        heir: str = "",
+        as_in: Mapping[str, World] | None = None,
     ) -> None:
         self.journal = Journal(point)
         self.worlds: dict[str, World] = {}
@@ -61,14 +71,18 @@ class Life:
         self.excess: set[str] = set()
         """What samples found that was more than allowed."""
         self.samples = 0
+        self.orphans: list[str] = []
+        """Processes that outlived the operator."""
         self.converged_seconds = 0.0
         """From the death to the right world."""
         self.log = parts.folder / f"{name}.log"
         self._parts = parts
         self._name = name
         self._as_in = as_in or {}
+        self._heir = heir
         self._step = LIFE[0]
         self._died: float | None = None
+        self._dying: asyncio.Task[None] | None = None
         self._operator: OperatorProcess
 
     async def play(self) -> None:
@@ -128,16 +142,22 @@ class Life:
                 await api.request("DELETE", f"/api/v1/namespaces/{name}")
 
     async def _die(self) -> None:
+        """To the end, although the connection whose call this is ends with its caller."""
+        self._dying = asyncio.create_task(self._die_and_rise(), name="die")
+        await asyncio.shield(self._dying)
+
+    async def _die_and_rise(self) -> None:
         await self._operator.kill()
+        self.orphans += self._operator.orphans
         self._died = time.monotonic()
-        await self._operator.start()
+        await self._operator.start(identity=self._heir)
 
     async def _until_over(self, stage: Stage, ledger: Engine) -> None:
         """A step of an undisturbed life is over when it is done and quiet; of any other, when its world is there."""
         began, step = time.monotonic(), self._step
         wanted = self._as_in.get(step.name)
         while True:
-            assert self._operator.exit_status is None, f"the operator ended: {self._last_words()}"
+            assert not self._operator.ended_by_itself, f"the operator ended: {self._last_words()}"
             world = await world_of(stage, ledger, installation=self._name)
             if wanted is None:
                 if await step.done(stage) and await self._quiet():

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 _END_SECONDS = 30.0
+_CHILDREN_SECONDS = 5.0
 
 
 def operator_environment(
@@ -50,35 +54,33 @@ class OperatorProcess:
 
     environment: Mapping[str, str]
     log: Path
-    lives: int = 0
-    """How often it was started."""
+    orphans: list[str] = field(default_factory=list)
+    """Processes that outlived an operator that was killed."""
     _process: asyncio.subprocess.Process | None = field(default=None)
 
-    async def start(self) -> None:
-        """Start it; it leads when it has read the lists."""
+    async def start(self, *, identity: str = "") -> None:
+        """Start it; it leads when it has read the lists. With another identity it is another Pod's."""
+        environment = {**self.environment, **({"ROADSTEAD_IDENTITY": identity} if identity else {})}
         with self.log.open("ab") as said:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "roadstead.runtime", env=dict(self.environment), stderr=said
+                sys.executable, "-m", "roadstead.runtime", env=environment, stderr=said
             )
-        self.lives += 1
 
     @property
-    def exit_status(self) -> int | None:
-        """None while it runs."""
-        return self._process.returncode if self._process is not None else None
-
-    @property
-    def pid(self) -> int:
-        """Of the living one."""
-        assert self._process is not None, "it was never started"
-        return self._process.pid
+    def ended_by_itself(self) -> bool:
+        """Whether it is gone although nobody killed it."""
+        return self._process is not None and self._process.returncode not in (None, -signal.SIGKILL)
 
     async def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+        """SIGKILL; returns when it and its children are gone, or are noted as orphans."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=_CHILDREN_SECONDS)
+        self.orphans += [" ".join(child.cmdline()) for child in alive]
 
     async def end(self) -> None:
         """SIGTERM: it lets its last turn end and gives the Lease back; SIGKILL if that takes too long."""
