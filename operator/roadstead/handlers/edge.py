@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, Final
 
 import kopf
 
 from roadstead.handlers.delivery import Deliver
 from roadstead.handlers.models import watch_models
 from roadstead.handlers.pools import watch_pools
+
+_FIRST_PAUSES_SECONDS: Final = (1.0, 2.0, 5.0)
+_PAUSE_SECONDS: Final = 10.0
 
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
@@ -34,13 +38,14 @@ async def serve(
     pools: Deliver,
     login: Login,
     namespaces: Collection[str] = (),
+    silence_seconds: float = 75.0,
     stop: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
 ) -> None:
     """Watch and deliver until ``stop`` is set or the process is asked to end; to be called from the main thread.
 
-    Our kinds must be known to the API server by then. Without ``namespaces`` all of them are watched. ``login`` is
-    awaited in Kopf's own loop.
+    Our kinds must be known to the API server by then. Without ``namespaces`` all of them are watched. A watch that says
+    nothing for ``silence_seconds`` is opened anew. ``login`` is awaited in Kopf's own loop.
     """
     loop = asyncio.get_running_loop()
     asked = stop or asyncio.Event()
@@ -57,7 +62,7 @@ async def serve(
         end.set_result(lambda: its_loop.call_soon_threadsafe(ending.set))
         await kopf.operator(
             registry=ours,
-            settings=settings(),
+            settings=settings(silence_seconds=silence_seconds),
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,
@@ -96,7 +101,18 @@ def registry(*, models: Deliver, pools: Deliver, login: Login) -> kopf.OperatorR
     return own
 
 
-def settings() -> kopf.OperatorSettings:
+class _Endlessly(Iterable[float]):
+    """Pauses between Kopf's tries, in seconds, without an end.
+
+    After the last of them Kopf raises, which ends it and this process: an API server that is away for a minute would
+    end every operator, and a kubelet would start them again later and later.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return chain(_FIRST_PAUSES_SECONDS, repeat(_PAUSE_SECONDS))
+
+
+def settings(*, silence_seconds: float = 75.0) -> kopf.OperatorSettings:
     """Kopf's defaults are made for small operators; these are made for one that must not hang."""
     chosen = kopf.OperatorSettings()
     # Kopf takes its own finalizer off any object for which no handler of its needs one. So this must not be the
@@ -106,12 +122,14 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="kopf.roadstead.dev", v1=False)
     chosen.networking.request_timeout = 15
     chosen.networking.connect_timeout = 5
-    chosen.networking.error_backoffs = (1, 2, 5)
+    chosen.networking.error_backoffs = _Endlessly()
+    chosen.networking.enforce_retry_after = True
     # Watching for new kinds and namespaces would need rights on all CRDs and Namespaces, and find nothing for us.
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = 300
     chosen.watching.connect_timeout = 5
     chosen.watching.reconnect_backoff = 1
+    chosen.watching.inactivity_timeout = silence_seconds
     chosen.posting.enabled = False
     chosen.process.ultimate_exiting_timeout = 20
     return chosen

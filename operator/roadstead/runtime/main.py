@@ -58,6 +58,7 @@ async def run(settings: OperatorSettings) -> None:
             namespace=settings.namespace,
             watch_namespaces=settings.watch_namespaces,
             gateway_url=settings.gateway_url,
+            silence_seconds=settings.watch_silence_seconds,
         )
         cluster = await stack.enter_async_context(
             KubernetesCluster.connect(kube, poke=trigger.poke, workloads=workloads)
@@ -105,6 +106,7 @@ async def run(settings: OperatorSettings) -> None:
             pools=cluster.deliver_pool,
             login=cluster.kopf_credentials,
             namespaces=settings.watch_namespaces,
+            silence_seconds=settings.watch_silence_seconds,
         )
         await _end(leading, loop, epoch.leadership)
 

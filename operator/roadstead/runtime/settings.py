@@ -71,6 +71,13 @@ class OperatorSettings(BaseSettings):
     identity: str = Field(default_factory=_identity)
     """Who holds the Lease; must differ between replicas."""
 
+    watch_silence_seconds: float = Field(default=75.0, gt=0)
+    """A watch that says nothing for so long is opened anew. The API server says something about every 60 s.
+
+    Longer: a connection that is dead and does not know it is noticed later. Shorter than 60: every watch is opened
+    again and again where nothing changes.
+    """
+
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
 

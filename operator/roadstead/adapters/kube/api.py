@@ -2,7 +2,7 @@
 
 Plain JSON objects go in and out; the client's generated models would parse everything twice and know nothing of ours.
 The connection, TLS, tokens and their renewal are ``kubernetes.aio``'s. Its ``Watch`` is not used: after "410 Gone" it
-asks again for the same version instead of listing anew.
+asks again for the same version instead of listing anew. What the server says in ``Retry-After`` is kept to here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import aiohttp
 import kopf
 from kubernetes.aio import client, config
 
+from roadstead.adapters.kube.retry_after import NotYet, RetryAfter
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.ports import DoorError
 
@@ -43,6 +44,7 @@ class Api:
     def __init__(self, connection: client.ApiClient, settings: KubeSettings) -> None:
         self._connection = connection
         self._settings = settings
+        self._retry_after = RetryAfter()
 
     async def request(
         self,
@@ -53,15 +55,16 @@ class Api:
         body: object = None,
         content_type: str = "application/json",
         timeout_seconds: float | None = None,
+        at_once: bool = False,
     ) -> Object:
-        """One request and its answer.
+        """One request and its answer. ``at_once`` does not wait although the server asked others to.
 
         Raises ``ApiRefused`` with the server's own reason and sentence, or ``DoorError`` when there was no answer: then
         it is not known whether the request was carried out.
         """
         seconds = timeout_seconds or self._settings.request_timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._in_time(path, at_once=at_once):
                 response = await self._open(method, path, query=query, body=body, content_type=content_type)
                 try:
                     text = await response.read()
@@ -112,7 +115,8 @@ class Api:
             total=None, sock_connect=self._settings.request_timeout_seconds, sock_read=silence
         )
         try:
-            response = await self._open("GET", path, query=asked, timeout=timeout)
+            async with self._in_time(path):
+                response = await self._open("GET", path, query=asked, timeout=timeout)
             try:
                 if response.status != 200:
                     _answer(response.status, await response.read(), where=f"GET {path}")
@@ -125,6 +129,17 @@ class Api:
             raise DoorError(UNAVAILABLE, f"the watch of {path} was silent for {silence:.0f} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _no_answer("watch", path, error) from error
+
+    @asynccontextmanager
+    async def _in_time(self, path: str, *, at_once: bool = False) -> AsyncIterator[None]:
+        if at_once:
+            yield
+            return
+        try:
+            async with self._retry_after.passed(patience_seconds=self._settings.request_timeout_seconds):
+                yield
+        except NotYet as refused:
+            raise ApiRefused(status=429, reason="TooManyRequests", message=f"{refused} ({path})") from refused
 
     async def kopf_credentials(self) -> kopf.ConnectionInfo:
         """The same server and the same credentials, for Kopf's own client; read anew, as tokens are renewed."""
@@ -162,6 +177,7 @@ class Api:
             verb, url, header_params=headers, body=content, _request_timeout=timeout
         )
         response: aiohttp.ClientResponse = answer.response
+        self._retry_after.heard(response.status, response.headers.get("Retry-After"))
         return response
 
 

@@ -138,7 +138,7 @@ class Leadership:
 
     async def _try_to_take(self) -> None:
         try:
-            lease = await self._api.request("GET", self._path)
+            lease = await self._api.request("GET", self._path, at_once=True)
         except ApiRefused as refusal:
             if refusal.status != _NOT_FOUND:
                 raise
@@ -208,7 +208,7 @@ class Leadership:
                 if refusal.status not in {_CONFLICT, _NOT_FOUND} or taking:
                     raise
                 # Somebody wrote. If it is still ours (an annotation, say), the next try goes from there.
-                self._lease = await self._api.request("GET", self._path)
+                self._lease = await self._api.request("GET", self._path, at_once=True)
                 now_holder = self._lease.get("spec", {}).get("holderIdentity")
                 if now_holder != self._settings.identity:
                     raise LeaseLost(f"the Lease is held by {now_holder or 'nobody'}") from refusal
@@ -218,8 +218,8 @@ class Leadership:
 
     async def _send(self, body: Object) -> Object:
         if body["metadata"].get("resourceVersion"):
-            return await self._api.request("PUT", self._path, body=body)
-        return await self._api.request("POST", self._path.rpartition("/")[0], body=body)
+            return await self._api.request("PUT", self._path, body=body, at_once=True)
+        return await self._api.request("POST", self._path.rpartition("/")[0], body=body, at_once=True)
 
     def _body(self, *, holder: str, epoch: int, taking: bool) -> Object:
         before = self._lease.get("spec", {})

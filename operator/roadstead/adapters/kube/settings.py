@@ -34,7 +34,7 @@ class KubeSettings:
     relist_seconds: float = 600.0
     """How often each kind is listed anew, the measure against events that never came."""
 
-    silence_seconds: float = 90.0
+    silence_seconds: float = 75.0
     """A watch without a byte for so long is dead. The API server sends a bookmark about every 60 s."""
 
     retry_seconds: tuple[float, float] = (0.2, 30.0)

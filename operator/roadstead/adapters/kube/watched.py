@@ -14,7 +14,7 @@ from typing import Generic, Never, TypeVar
 
 import structlog
 
-from roadstead.adapters.kube.api import Api, Object
+from roadstead.adapters.kube.api import Api, ApiRefused, Object
 from roadstead.adapters.kube.namespaced import NamespacedStores
 from roadstead.adapters.kube.reflector import Backoff, Resource
 from roadstead.adapters.kube.settings import KubeSettings
@@ -24,6 +24,7 @@ from roadstead.ports import DoorError
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
+_NOT_FOUND = 404
 
 
 class Watched(Generic[T]):
@@ -48,7 +49,7 @@ class Watched(Generic[T]):
             try:
                 await self._list()
             except DoorError as error:
-                _log.warning("list failed", resource=self.resource.name, code=error.code, why=error.message)
+                _log.warning("list failed", resource=self.resource.name, code=error.code, why=_why(error))
                 await self._backoff.wait()
             else:
                 self._backoff.succeeded()
@@ -61,6 +62,12 @@ class Watched(Generic[T]):
         changes = self.store.replace(objects, version)
         if changes and not first:
             _log.info("list told what no event had", resource=self.resource.name, objects=changes)
+
+
+def _why(error: DoorError) -> str:
+    if isinstance(error, ApiRefused) and error.status == _NOT_FOUND:
+        return f"{error.message}; the API server does not know this kind: apply the chart's definitions, crds/"
+    return error.message
 
 
 def deliver(store: Store[T] | NamespacedStores[T], event_type: str | None, obj: Object) -> None:
