@@ -187,7 +187,8 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
     )
     published = snapshot.routes.get(model.key)
     if model.finalized and (published is None or not same_route(route, published)):
-        draft.actions.append(PublishRoute(route=route))
+        seen = published.resource_version if published is not None else ""
+        draft.actions.append(PublishRoute(route=replace(route, resource_version=seen)))
     draft.reports.append(
         report(
             Findings(

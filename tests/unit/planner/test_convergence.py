@@ -1,4 +1,4 @@
-"""Whatever happens and whenever the operator dies, the same wishes lead to the same world."""
+"""Whatever happens, a fleet settles, and a settled fleet plans nothing."""
 
 from __future__ import annotations
 
@@ -29,46 +29,6 @@ def new_fleet(*budgets: int) -> MemoryFleet:
     )
 
 
-async def life_of_a_model(fleet: MemoryFleet) -> None:
-    """Create → scale → change → lose a node → delete, each to the end."""
-    key = fleet.apply("assistant", *VARIANTS)
-    other = fleet.apply("other", VARIANTS[2])
-    await fleet.settle()
-    fleet.apply("assistant", *VARIANTS, replicas=3)
-    await fleet.settle()
-    fleet.apply("assistant", *VARIANTS[1:], replicas=3, context_tokens=1024)
-    await fleet.settle()
-    fleet.nodes["node-1"].ready = fleet.nodes["node-1"].agent_answers = False
-    await fleet.settle()
-    fleet.nodes["node-1"].ready = fleet.nodes["node-1"].agent_answers = True
-    await fleet.settle()
-    fleet.delete(key)
-    await fleet.settle()
-    assert set(fleet.models) == {other}
-
-
-async def _writes_of_a_life() -> int:
-    fleet = new_fleet(2000, 900, 400)
-    await life_of_a_model(fleet)
-    return len(fleet.writes)
-
-
-async def test_an_operator_killed_at_any_write_leads_to_the_same_world() -> None:
-    quiet = new_fleet(2000, 900, 400)
-    await life_of_a_model(quiet)
-    expected = quiet.normalised()
-
-    for point in range(len(quiet.writes)):
-        fleet = new_fleet(2000, 900, 400)
-        fleet.writes.kill_before = point
-        await life_of_a_model(fleet)
-        assert fleet.normalised() == expected, f"killed before write {point}: {quiet.writes[point]}"
-
-
-async def test_the_number_of_writes_of_a_life_may_only_fall() -> None:
-    assert await _writes_of_a_life() <= 80
-
-
 IMAGES = (image("a"), image("b"))
 
 
@@ -77,40 +37,6 @@ def new_fleet_of_pods(devices: Devices) -> MemoryFleet:
     fleet.pools = [pool(IMAGES[0], devices=devices)]
     fleet.pods = MemoryPods()
     return fleet
-
-
-async def life_of_workers(fleet: MemoryFleet) -> None:
-    """Install → serve → adopt another image → drain a node → take it back → delete, each to the end."""
-    assert fleet.pods is not None
-    key = fleet.apply("assistant", VARIANTS[2], replicas=2)
-    await fleet.settle(limit=200)
-    (offered,) = fleet.pools
-    fleet.pools = [replace(offered, engines=IMAGES[1:], adopt=IMAGES[1].identity)]
-    await fleet.settle(limit=300)
-    fleet.nodes["node-1"].unschedulable = True
-    fleet.pods.drain("node-1")
-    await fleet.settle(limit=200)
-    fleet.pods.evictions.clear()
-    fleet.nodes["node-1"].unschedulable = False
-    await fleet.settle(limit=200)
-    fleet.delete(key)
-    await fleet.settle(limit=200)
-
-
-@pytest.mark.parametrize("devices", Devices)
-async def test_an_operator_of_pods_killed_at_any_write_leads_to_the_same_world(devices: Devices) -> None:
-    quiet = new_fleet_of_pods(devices)
-    await life_of_workers(quiet)
-    expected = quiet.normalised()
-    assert quiet.pods is not None
-    assert len(quiet.pods.pods) == 6
-    assert quiet.pods.budgets == set()
-
-    for point in range(len(quiet.writes)):
-        fleet = new_fleet_of_pods(devices)
-        fleet.writes.kill_before = point
-        await life_of_workers(fleet)
-        assert fleet.normalised() == expected, f"killed before write {point}: {quiet.writes[point]}"
 
 
 models = st.sampled_from(["one", "two", "three"])

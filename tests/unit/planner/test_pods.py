@@ -443,7 +443,7 @@ async def test_a_slots_pods_are_protected_before_it_is_put(fleet: MemoryFleet) -
 
     await fleet.settle()
 
-    (put,) = [index for index, write in enumerate(fleet.writes) if write.startswith("put")]
+    (put,) = [index for index, write in enumerate(fleet.writes) if write.startswith("configure +")]
     protects = [index for index, write in enumerate(fleet.writes) if write.startswith("protect")]
     assert len(protects) == 2
     assert max(protects) < put

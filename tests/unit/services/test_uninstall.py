@@ -244,7 +244,7 @@ async def test_nobody_writes_then_nobody_is_sent_then_nothing_serves_then_nothin
     await world.uninstall()
 
     kinds = [
-        "scale", "take", "withdraw", "remove team.", "unprotect", "remove worker", "remove agent",
+        "scale", "take", "withdraw", "configure -team.", "unprotect", "remove worker", "remove agent",
         "remove roadstead-pool", "status", "forget",
     ]  # fmt: skip
     places = {kind: [n for n, w in enumerate(world.fleet.writes) if w.startswith(kind)] for kind in kinds}
