@@ -62,6 +62,7 @@ class Reason(StrEnum):
     ENGINE_UNAVAILABLE = "EngineUnavailable"
     AGENT_UNAVAILABLE = "AgentUnavailable"
     CELL_UNAVAILABLE = "CellUnavailable"
+    GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     NOT_OBSERVED = "NotObserved"
     ORPHANED = "Orphaned"

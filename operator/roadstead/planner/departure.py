@@ -45,10 +45,10 @@ def plan_departure(model: Model, *, view: View, now: datetime) -> Departure:
         if slot.configured and slot.node in view.seen and gone and (overdue or is_drained(model, slot.name, view))
     )
     leases = sum(view.leases_of(name) for name in {slot.name for slot in slots})
-    empty = gone and not slots and not leases
-    forget = _forgotten(model, view) if empty else ()
     unseen = [cell.name for cell in snapshot.cells if not isinstance(cell.facts, Known)]
-    clear = ClearFinalizer(model=model) if empty and not forget and not unseen and model.finalized else None
+    empty = gone and not slots and not leases and not unseen
+    forget = _forgotten(model, view) if empty else ()
+    clear = ClearFinalizer(model=model) if empty and not forget and model.finalized else None
     return Departure(
         withdraw=WithdrawRoute(route=route) if route is not None else None,
         remove=removable,

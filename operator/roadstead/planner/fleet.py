@@ -42,6 +42,7 @@ from roadstead.planner.rest import Rest, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, same_route
 from roadstead.planner.transition import Transition, plan_transition
+from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
 
 
@@ -204,6 +205,14 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
                 deal=deal,
                 transition=transition,
                 route=route,
+                unheard=unheard(
+                    model.key,
+                    observed,
+                    seats=draft.seats,
+                    view=draft.view,
+                    making=bool(choice.make),
+                    leaving=deal is not None and bool(deal.leaving),
+                ),
             )
         )
     )
@@ -261,6 +270,14 @@ def _depart(draft: _Draft, model: Model) -> None:
                 granted=draft.granted,
                 observed=draft.view.slots_of(model.key),
                 departing=departure.message,
+                unheard=unheard(
+                    model.key,
+                    draft.view.slots_of(model.key),
+                    seats=draft.seats,
+                    view=draft.view,
+                    making=False,
+                    leaving=True,
+                ),
             )
         )
     )

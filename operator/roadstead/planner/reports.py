@@ -49,6 +49,8 @@ class Findings:
     route: Route | None = None
     departing: str = ""
     """What the model's deletion waits for."""
+    unheard: tuple[Verdict, ...] = ()
+    """Parts that the model depends on and that do not answer."""
 
     @property
     def wanted(self) -> int:
@@ -289,6 +291,13 @@ def _names_of_others(findings: Findings) -> list[str]:
     return [f"{name} belongs to {owner}" for name, owner in owners.items() if owner not in (None, findings.model.key)]
 
 
+def _observed(findings: Findings) -> ConditionReport:
+    if not findings.unheard:
+        return _condition("Observed", _TRUE, Reason.SETTLED, "everything that it depends on answers")
+    words = "; ".join(verdict.message for verdict in findings.unheard)
+    return _condition("Observed", _FALSE, findings.unheard[0].reason, words)
+
+
 def _reconciling(findings: Findings) -> ConditionReport:
     progressing = _progressing(findings)
     return _condition("Reconciling", progressing.status, progressing.reason, progressing.message)
@@ -357,6 +366,7 @@ _CONDITIONS: tuple[Callable[[Findings], ConditionReport], ...] = (
     _ready,  # as many replicas answer as were asked for
     _progressing,  # something is under way
     _degraded,  # less, or otherwise, than asked for
+    _observed,  # all that the plan follows from is known
     _reconciling,  # kstatus: still working
     _stalled,  # kstatus: only a person can help
 )
