@@ -62,7 +62,7 @@ cluster-up: $(READY) ## start a real two-node Kubernetes here (root; 15 seconds,
 cluster-down: $(READY) ## end that cluster and remove all of it
 	@$(BIN)/python -m tests.cluster.machine down
 
-test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 20 minutes)
+test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 17 minutes, 38 the first time)
 	@$(BIN)/pytest --exitfirst --capture=no tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: test-kubernetes-oldest
