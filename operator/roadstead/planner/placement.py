@@ -69,6 +69,8 @@ class _Table:
     """Nodes whose room is not what the ranking goes by: with replicas of this model, dealt or leaving."""
     refused: dict[str, None] = field(default_factory=dict)
     """Nodes that nothing of the model can start on, in the order in which they were looked at."""
+    unasked: set[str] = field(default_factory=set)
+    """Of these, nodes that are asked now for the first time whether they can have the artifact."""
     serving: frozenset[str] = frozenset()
     """Nodes that the model has slots on."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -239,10 +241,12 @@ def _best_offer(table: _Table) -> tuple[str, Content] | None:
                 offers[node] = content
             if content is not None or table.rooms.free(node) < table.least:
                 break
-    if not offers:
-        return None
-    best = min(offers, key=lambda node: (table.on(node), -table.rooms.free(node), node))
-    return best, offers[best]
+    best = min(
+        offers.keys() | table.unasked, key=lambda node: (table.on(node), -table.rooms.free(node), node), default=None
+    )
+    # Where the best node has yet to answer, nothing is dealt elsewhere instead: a replica stays where it is put, and
+    # an operator that has just started would put it elsewhere than the one before.
+    return (best, offers[best]) if best in offers else None
 
 
 def _offer(table: _Table, node: str) -> Content | None:
@@ -254,7 +258,11 @@ def _offer(table: _Table, node: str) -> Content | None:
         room = table.rooms.free(node)
         for content in table.contents:
             if _content_verdict(table, content, seat, room=room) is None:
-                return content
+                if node not in table.unasked:
+                    return content
+                break  # a better one may be had here: the answer is a turn away
+            if _asks_first(table, content, node):
+                table.unasked.add(node)
     table.refused[node] = None
     return None
 
@@ -335,6 +343,12 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
     if isinstance(refusal, Unresolved):
         return Verdict(reason=Reason.of_agent(refusal.code), message=refusal.message)
     return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
+
+
+def _asks_first(table: _Table, content: Content, node: str) -> bool:
+    """Whether nothing but an answer that was never asked for keeps the content off the node."""
+    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
+    return question in table.questions and question not in table.resolutions
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:

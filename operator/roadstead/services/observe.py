@@ -27,13 +27,13 @@ class Ports:
 
 def observe(ports: Ports, resolutions: ResolutionBook) -> FleetSnapshot:
     """The fleet as it is known now. Call it only once ``ports.cluster.synced``."""
-    models = ports.cluster.models()
-    resolutions.keep_only(models)
+    models, releases = ports.cluster.models(), dict(ports.cluster.releases())
+    resolutions.keep_only(models, releases)
     return FleetSnapshot(
         models=models,
         pools=ports.cluster.pools(),
         nodes=dict(ports.cluster.nodes()),
-        releases=dict(ports.cluster.releases()),
+        releases=releases,
         routes=dict(ports.cluster.routes()),
         agents=dict(ports.agents.facts()),
         cells=ports.cells.cells(),

@@ -1,4 +1,4 @@
-"""What agents answered to ``what is behind this source?``, for as long as a LocalModel asks it.
+"""What agents answered to ``what is behind this source?``, for as long as a LocalModel or a release of one names it.
 
 Held in memory only: what was resolved for a release is frozen in its ControllerRevision, and anything newer is cheap to
 ask again after a restart because agents remember the digests of files they have read.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from roadstead.domain.model import Model
+from roadstead.domain.release import Release
 from roadstead.domain.snapshot import Resolution, ResolutionKey
 
 
@@ -28,7 +29,11 @@ class ResolutionBook:
         self._answers[key] = answer
         return changed
 
-    def keep_only(self, models: Iterable[Model]) -> None:
-        """Drop what no LocalModel asks any more."""
+    def keep_only(self, models: Iterable[Model], releases: Mapping[str, tuple[Release, ...]]) -> None:
+        """Drop what neither a LocalModel nor a release asks any more.
+
+        A release may be served on although the spec names other sources by now: while the ledger is away, for one.
+        """
         sources = {variant.source for model in models if model.spec is not None for variant in model.spec.variants}
+        sources |= {content.source for kept in releases.values() for release in kept for content in release.contents}
         self._answers = {key: answer for key, answer in self._answers.items() if key.source in sources}
