@@ -277,5 +277,7 @@ class FleetPlan:
     reports: tuple[ModelReport, ...] = ()
     """One a model; of a model at rest the very object that the plan before had."""
     pools: tuple[PoolReport, ...] = ()
+    held: tuple[ModelKey, ...] = ()
+    """Models that have routes or slots and no LocalModel, too many at once to believe that they are gone."""
     wake_after_seconds: float | None = None
     """When the plan should be looked at again although nothing happened (a retry that is due)."""

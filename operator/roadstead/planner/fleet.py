@@ -32,6 +32,7 @@ from roadstead.planner.ladder import RETRY, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
+from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
 from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
@@ -102,7 +103,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
             _leave_as_it_is(draft, model)
         else:
             _serve(draft, model)
-    _sweep_orphans(draft)
+    orphans = _sweep_orphans(draft)
     protection = pods.protection(draft.put)
     return FleetPlan(
         actions=(
@@ -117,7 +118,8 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
             *pods.removals(),
         ),
         reports=tuple(draft.reports),
-        pools=report_pools(told, adoption=adoption, pods=pods),
+        pools=report_pools(told, adoption=adoption, pods=pods, held=orphans.held),
+        held=orphans.held,
         wake_after_seconds=min(draft.wakes, default=None),
     )
 
@@ -283,17 +285,15 @@ def _depart(draft: _Draft, model: Model) -> None:
     )
 
 
-def _sweep_orphans(draft: _Draft) -> None:
-    """Slots and routes whose LocalModel is gone although its finalizer should have held it: somebody took that off."""
-    known = {model.key for model in draft.view.snapshot.models}
-    draft.last += [WithdrawRoute(route=route) for key, route in draft.view.snapshot.routes.items() if key not in known]
-    for cell in draft.view.snapshot.cells:
-        if isinstance(cell.facts, Known):
-            draft.remove += [
-                slot
-                for slot in cell.facts.value.slots
-                if slot.configured and slot.model not in known and slot.model not in draft.view.snapshot.routes
-            ]
+def _sweep_orphans(draft: _Draft) -> Orphans:
+    """Slots and routes whose LocalModel is gone; weights that nothing refers to, once nothing else is to be done."""
+    orphans = find_orphans(draft.view)
+    idle = not draft.length
+    draft.last += [WithdrawRoute(route=route) for route in orphans.withdraw]
+    draft.remove += orphans.remove
+    if idle and not orphans.held:
+        draft.last += orphaned_weights(draft.view)
+    return orphans
 
 
 def _cell_changes(draft: _Draft) -> list[Action]:

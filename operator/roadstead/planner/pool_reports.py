@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roadstead.domain.model import ConditionStatus
+from roadstead.domain.model import ConditionStatus, ModelKey
 from roadstead.domain.plan import ConditionReport, EngineReport, PoolReport
 from roadstead.domain.reasons import Reason
 from roadstead.domain.snapshot import EngineBuild, FleetSnapshot, Pool, Raylet, image_identity, image_label
@@ -18,19 +18,28 @@ _SHORT = 19
 """Characters of a digest that people compare: ``sha256:`` and twelve digits."""
 
 
-def report_pools(snapshot: FleetSnapshot, *, adoption: Adoption, pods: PodPlan) -> tuple[PoolReport, ...]:
-    """A report of every pool whose workers are Pods."""
+def report_pools(
+    snapshot: FleetSnapshot, *, adoption: Adoption, pods: PodPlan, held: tuple[ModelKey, ...]
+) -> tuple[PoolReport, ...]:
+    """A report of every pool whose workers are Pods; ``held`` are models that are kept without a LocalModel."""
     if snapshot.workloads is None:
         return ()
     adopted = {pool.name: pool.engines for pool in adoption.pools}
     return tuple(
-        _report(pool, adopted=adopted[pool.name], snapshot=snapshot, pods=pods)
+        _report(pool, adopted=adopted[pool.name], snapshot=snapshot, pods=pods, held=held)
         for pool in sorted(snapshot.pools, key=lambda pool: pool.name)
         if pool.workers is not None
     )
 
 
-def _report(pool: Pool, *, adopted: tuple[EngineBuild, ...], snapshot: FleetSnapshot, pods: PodPlan) -> PoolReport:
+def _report(
+    pool: Pool,
+    *,
+    adopted: tuple[EngineBuild, ...],
+    snapshot: FleetSnapshot,
+    pods: PodPlan,
+    held: tuple[ModelKey, ...],
+) -> PoolReport:
     members = tuple(post for post in pods.posts if post.pool is not None and post.pool.name == pool.name)
     living = raylets(snapshot.cells)
     wanted = [(post, label) for post in members for label in post.workers if _expected(post, label, pods)]
@@ -50,6 +59,7 @@ def _report(pool: Pool, *, adopted: tuple[EngineBuild, ...], snapshot: FleetSnap
         conditions=(
             _ready(members, wanted=len(wanted), away=away, silent=silent, pods=pods),
             _image_offered(pool, adopted),
+            _orphans_held(held),
         ),
     )
 
@@ -97,6 +107,17 @@ def _image_offered(pool: Pool, adopted: tuple[EngineBuild, ...]) -> ConditionRep
     if pool.adopt and image_identity(pool.adopt) not in known:
         words += f". The annotation names {pool.adopt}, which is not offered"
     return _condition("ImageOffered", ConditionStatus.TRUE, Reason.IMAGE_OFFERED, words)
+
+
+def _orphans_held(held: tuple[ModelKey, ...]) -> ConditionReport:
+    if not held:
+        return _condition("OrphansHeld", ConditionStatus.FALSE, Reason.SETTLED, "all that serves has a LocalModel")
+    words = (
+        f"{len(held)} models serve and have no LocalModel: {_some([str(key) for key in held])}. So many do not "
+        "vanish at once: was the API server restored from an older backup? They are kept. Apply their LocalModels "
+        "again; to end one, delete it after that"
+    )
+    return _condition("OrphansHeld", ConditionStatus.TRUE, Reason.ORPHANED, words)
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

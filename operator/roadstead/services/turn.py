@@ -19,6 +19,8 @@ from roadstead.services.publish import publish
 from roadstead.services.resolutions import ResolutionBook
 
 _LEDGER_TIMEOUT_SECONDS = 10.0
+_NAMED = 10
+"""Models that one line of the log names."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,8 @@ class Turn:
         now = self.clock()
         plan = await self.planner(snapshot, now)
         self.note(Planned(snapshot=snapshot, plan=plan, at=now))
+        if plan.held:
+            log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
         unpublished = await publish(plan, self.ports.cluster, self.told)
         await self._record(snapshot)
