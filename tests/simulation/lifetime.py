@@ -163,7 +163,7 @@ class Life:
                 if await step.done(stage) and await self._quiet():
                     self.worlds[step.name] = await world_of(stage, ledger, installation=self._name)
                     return
-            elif world == wanted:
+            elif world == wanted and await step.done(stage):
                 self.worlds[step.name] = world
                 if self._died is not None and not self.converged_seconds:
                     self.converged_seconds = time.monotonic() - self._died

@@ -26,6 +26,11 @@ class Line:
         self._open: set[asyncio.Transport] = set()
         self._held: set[asyncio.Event] = set()
 
+    @property
+    def waited_at(self) -> bool:
+        """Whether somebody who still is there waits for an answer: an operator that follows this door."""
+        return any(not connection.is_closing() for connection in self._open)
+
     def fall_silent(self, how: Silence) -> None:
         """From now on nobody hears this door, whoever waits for it among them."""
         self.silence = how

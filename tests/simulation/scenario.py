@@ -105,9 +105,11 @@ async def _delete(stage: Stage) -> None:
 
 
 def _serves(replicas: int, *, release: int, all_nodes: bool = True) -> Callable[[Stage], Awaitable[bool]]:
-    """Whether exactly so many replicas of that release answer, everybody knows of them, and nothing else is left."""
+    """Whether exactly so many replicas of that release answer, everybody knows everything, and nothing else is left."""
 
     async def look(stage: Stage) -> bool:
+        if not all(node.line.waited_at for node in stage.fleet.nodes.values() if node.alive):
+            return False  # the operator has yet to hear of a node that has just come back
         apps = [app for cell in stage.fleet.cells.values() for app in cell.applications.values()]
         if sum(len(app.ready) for app in apps) != replicas or any(
             app.leaving or app.user_config.release != release or len(app.ready) != app.replicas for app in apps
