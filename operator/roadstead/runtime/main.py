@@ -33,6 +33,7 @@ from roadstead.runtime.settings import OperatorSettings
 from roadstead.runtime.trigger import Trigger
 from roadstead.services.observe import Ports
 from roadstead.services.outlook import Outlook
+from roadstead.services.prompt_ledger import PromptLedger
 from roadstead.services.resolutions import ResolutionBook
 from roadstead.services.turn import Turn
 
@@ -75,7 +76,8 @@ async def run(settings: OperatorSettings) -> None:
         epoch.leadership = cluster.leadership(
             _lease(settings, workloads), doors=doors.highest_epoch, lost=_end_the_process
         )
-        ledger = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
+        postgres = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
+        ledger = await stack.enter_async_context(PromptLedger(postgres, poke=trigger.poke))
         ports = Ports(cluster=cluster, agents=doors.agents, cells=doors.cells, gateways=doors.gateways, ledger=ledger)
         planner = await stack.enter_async_context(PlannerProcess())
         resolutions = ResolutionBook()
