@@ -65,6 +65,12 @@ cluster-down: $(READY) ## end that cluster and remove all of it
 test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 17 minutes, 38 the first time)
 	@$(BIN)/pytest --exitfirst --capture=no tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
+# A third of it: `make test-faults FAULTS_THIRD=auto`, another one each day; 0, 1 or 2 for a certain one.
+FAULTS_THIRD ?=
+.PHONY: test-faults
+test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
+	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+
 .PHONY: test-kubernetes-oldest
 test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (5 minutes, 10 the first time)
 	@assets=$$($(BIN)/python -m tests.kubernetes_oldest) && KUBEBUILDER_ASSETS=$$assets \

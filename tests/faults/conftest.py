@@ -1,9 +1,14 @@
-"""A real API server and a real Postgres for all of it; a namespace, a ledger and an operator for each test."""
+"""A real API server and a real Postgres for all of it; a namespace, a ledger and an operator for each test.
+
+``FAULTS_THIRD`` picks a third of the tests: 0, 1 or 2, or ``auto``, another one each day. Without it all are run.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,37 @@ from tests.fixtures.postgres import empty_database, postgres_server
 __all__ = ["control_plane", "empty_database", "postgres_server"]
 
 _COUNTER = itertools.count(1)
+_HERE = Path(__file__).parent
+_THIRDS = 3
+
+
+def third(asked: str, *, day: int) -> int | None:
+    """Which third is run; None: all of them. Raises ``pytest.UsageError``."""
+    if asked == "auto":
+        return day % _THIRDS
+    if asked not in ("", *map(str, range(_THIRDS))):
+        raise pytest.UsageError(f"FAULTS_THIRD is {asked!r}: it may be 0, 1, 2 or auto, or not set at all")
+    return int(asked) if asked else None
+
+
+def _chosen() -> int | None:
+    return third(os.environ.get("FAULTS_THIRD", ""), day=datetime.now(UTC).toordinal())
+
+
+def pytest_report_header() -> str:
+    chosen = _chosen()
+    return "faults: all of them" if chosen is None else f"faults: third {chosen} of 0, 1 and 2 (FAULTS_THIRD)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every third one of each kind, so that the thirds take about equally long."""
+    chosen = _chosen()
+    if chosen is None:
+        return
+    of_ours = [item for item in items if item.path.is_relative_to(_HERE)]
+    left_out = [item for number, item in enumerate(of_ours) if number % _THIRDS != chosen]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ or some like ``17:before,40:after``. All points with everything in memory run in
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import sys
@@ -21,16 +20,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
-from roadstead.adapters.kube.crd import custom_resource_definitions
 from roadstead_migrations import runner
-from tests.fixtures.control_plane import RunningControlPlane, control_plane
-from tests.fixtures.postgres import postgres_server
+from tests.fixtures.control_plane import RunningControlPlane
 from tests.simulation.calls import Cut
 from tests.simulation.journal import Point
 from tests.simulation.lifetime import CONVERGED_SECONDS, Life, RealParts
 from tests.simulation.scenario import LIFE
 
-__all__ = ["control_plane", "postgres_server"]
+pytestmark = pytest.mark.faults
 
 MOST_CALLS = 66
 """The mutating calls of the whole life, Leases apart; it may only fall. On a machine at rest there are 63, and one or
@@ -53,15 +50,12 @@ def points(chosen: str, *, day: int) -> list[Point]:
 
 
 @pytest.fixture(scope="session")
-def parts(control_plane: RunningControlPlane, postgres_server: URL) -> Iterator[RealParts]:
+def parts(plane: RunningControlPlane, postgres_server: URL) -> Iterator[RealParts]:
     """An API server that knows our kinds, and a ledger."""
-    kinds = {"apiVersion": "v1", "kind": "List", "items": list(custom_resource_definitions())}
-    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(kinds))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     runner.upgrade(postgres_server)
     folder = Path(tempfile.mkdtemp(prefix="rs-sweep-"))
     try:
-        yield RealParts(kubeconfig=control_plane.kubeconfig, database=postgres_server, folder=folder)
+        yield RealParts(kubeconfig=plane.kubeconfig, database=postgres_server, folder=folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

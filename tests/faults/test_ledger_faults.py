@@ -260,7 +260,7 @@ def test_of_migrators_that_start_together_one_migrates_and_all_succeed(empty_dat
 async def slow(empty_database: URL) -> AsyncIterator[PostgresProxy]:
     """A way to an empty database on which each message takes a moment."""
     async with postgres_proxy(empty_database) as proxy:
-        proxy.delay_seconds = 0.02
+        proxy.delay_seconds = 0.003
         yield proxy
 
 
