@@ -83,8 +83,7 @@ async def _in_the_api_server(given: argparse.Namespace, fleet: SimulatedFleet, s
     _say(f"{given.models} models applied in {time.monotonic() - began:.1f} s, Nodes and pool included")
     if given.heartbeats:
         beats = Heartbeats(api=api, alive=lambda name: fleet.nodes[name].alive, status_seconds=given.status_seconds)
-        beating = asyncio.create_task(beats.run(fleet.nodes), name="heartbeats")
-        stack.callback(beating.cancel)
+        await stack.enter_async_context(beats.beating(fleet.nodes))
 
 
 def _say(line: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -32,6 +33,16 @@ class Heartbeats:
     written: int = 0
     failed: int = 0
     _waiting: asyncio.Queue[Written] = field(default_factory=lambda: asyncio.Queue(maxsize=4 * _SIDE_BY_SIDE))
+
+    @asynccontextmanager
+    async def beating(self, nodes: Iterable[str]) -> AsyncIterator[None]:
+        """For as long as the block lasts."""
+        task = asyncio.create_task(self.run(nodes), name="heartbeats")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def run(self, nodes: Iterable[str]) -> None:
         """Until cancelled."""

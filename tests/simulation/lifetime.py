@@ -131,14 +131,12 @@ class Life:
                 log=self.log,
             )
             beats = Heartbeats(api=api, alive=lambda node: fleet.nodes[node].alive)
-            beating = asyncio.create_task(beats.run(fleet.nodes), name="heartbeats")
             try:
-                await self._operator.start()
-                yield Stage(api=api, namespace=name, fleet=fleet), ledger
+                async with beats.beating(fleet.nodes):
+                    await self._operator.start()
+                    yield Stage(api=api, namespace=name, fleet=fleet), ledger
             finally:
                 await self._operator.end()
-                beating.cancel()
-                await asyncio.gather(beating, return_exceptions=True)
                 await api.request("DELETE", f"/api/v1/namespaces/{name}")
 
     async def _die(self) -> None:
