@@ -23,13 +23,13 @@ import structlog
 
 from roadstead.adapters.kube.api import Api, ApiRefused
 from roadstead.adapters.kube.settings import KubeSettings
-from roadstead.adapters.kube.store import Store
+from roadstead.adapters.kube.store import Store, version_of
 from roadstead.ports import DoorError
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
-_GONE = 410
+_GONE, _TIMED_OUT = 410, 504
 _SHORTEST_WATCH_SECONDS = 1.0
 
 
@@ -59,6 +59,23 @@ class Backoff:
         pause = self._next * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, hides nothing
         self._next = min(2 * self._next, self._longest)
         await asyncio.sleep(pause)
+
+
+async def measure(api: Api, resource: Resource, store: Store[T]) -> tuple[int, str]:
+    """List and replace; how many objects that changed, and the version to watch from.
+
+    A list is read from the quorum, so one that is older than what was known when it was asked for is not late: etcd was
+    restored from a backup, and counts its versions from there. It is asked for twice before that is believed.
+    """
+    before = store.latest
+    objects, version = await api.list(resource.path, query=resource.query)
+    if int(version or 0) < before:
+        _log.warning("versions went back", resource=resource.name, known=before, listed=version)
+        objects, version = await api.list(resource.path, query=resource.query)
+        if int(version or 0) < before:
+            _log.warning("another history", resource=resource.name, known=before, listed=version)
+            store.begin_anew()
+    return store.replace(objects, version), version
 
 
 class Reflector(Generic[T]):
@@ -91,6 +108,8 @@ class Reflector(Generic[T]):
                     _log.info("list anew", resource=self.resource.name, why=error.message)
                     self._version = ""
                     continue
+                if isinstance(error, ApiRefused) and error.status == _TIMED_OUT:
+                    self._version = ""  # "Too large resource version": the server has gone back behind ours
                 if self._reachable:
                     self._reachable = False
                     _log.warning("watch interrupted", resource=self.resource.name, code=error.code, why=error.message)
@@ -103,10 +122,8 @@ class Reflector(Generic[T]):
         await self._watch(seconds=self._list_due - time.monotonic())
 
     async def _list(self) -> None:
-        objects, version = await self._api.list(self.resource.path, query=self.resource.query)
+        _, self._version = await measure(self._api, self.resource, self.store)
         self._heard()
-        self.store.replace(objects, version)
-        self._version = version
         self._list_due = time.monotonic() + self._settings.relist_seconds
 
     async def _watch(self, *, seconds: float) -> None:
@@ -121,6 +138,10 @@ class Reflector(Generic[T]):
         async with aclosing(events) as stream:
             async for event in stream:
                 self._heard()
+                if version_of(event["object"]) < int(self._version):
+                    _log.info("list anew", resource=self.resource.name, why="the watch went back")
+                    self._version = ""
+                    return
                 self._take(event["type"], event["object"])
         if time.monotonic() - began < _SHORTEST_WATCH_SECONDS:
             await self._backoff.wait()  # something between us and the server ends watches at once

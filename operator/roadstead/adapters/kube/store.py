@@ -8,7 +8,7 @@ Comparing resource versions as numbers is what Kubernetes promises since 1.35.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import structlog
@@ -61,6 +61,8 @@ class Store(Generic[T]):
         """Version up to which an object is known to be deleted."""
         self._listed = 0
         """Version of the last list: what it did not hold was gone by then."""
+        self.latest = 0
+        """The newest version that anything told."""
         self.synced = False
 
     def __len__(self) -> int:
@@ -83,6 +85,7 @@ class Store(Generic[T]):
     def drop(self, obj: Object) -> None:
         """An object that is deleted; ``obj`` is its last state."""
         key, version = key_of(obj), version_of(obj)
+        self.latest = max(version, self.latest)
         self._gone[key] = max(version, self._gone.get(key, 0))
         stored = self._objects.get(key)
         if stored is not None and (stored.version <= version or stored.uid == obj["metadata"].get("uid")):
@@ -101,6 +104,7 @@ class Store(Generic[T]):
         What it does not hold is dropped, except what was written after it was made.
         """
         listed = int(resource_version or 0)
+        self.latest = max(listed, self.latest)
         present = {key_of(obj): obj for obj in objects}
         changes = 0
         for key in [key for key, stored in self._objects.items() if key not in present and stored.version <= listed]:
@@ -117,10 +121,17 @@ class Store(Generic[T]):
             self._poke(f"{self._kind} listed")
         return changes
 
+    def begin_anew(self) -> None:
+        """Forget versions, not objects: those that come next are of another history and count as newer."""
+        self._objects = {key: replace(stored, version=-1) for key, stored in self._objects.items()}
+        self._gone.clear()
+        self._listed = self.latest = 0
+
     def _deleted_up_to(self, key: Key) -> int:
         return max(self._gone.get(key, 0), 0 if key in self._objects else self._listed)
 
     def _keep(self, key: Key, obj: Object, version: int) -> bool:
+        self.latest = max(version, self.latest)
         known = self._objects.get(key)
         if known is not None and version <= known.version:
             return False

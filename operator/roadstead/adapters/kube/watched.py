@@ -16,7 +16,7 @@ import structlog
 
 from roadstead.adapters.kube.api import Api, ApiRefused, Object
 from roadstead.adapters.kube.namespaced import NamespacedStores
-from roadstead.adapters.kube.reflector import Backoff, Resource
+from roadstead.adapters.kube.reflector import Backoff, Resource, measure
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.adapters.kube.store import Store
 from roadstead.ports import DoorError
@@ -57,9 +57,8 @@ class Watched(Generic[T]):
 
     async def _list(self) -> None:
         first = not self.store.synced
-        objects, version = await self._api.list(self.resource.path, query=self.resource.query)
+        changes, _ = await measure(self._api, self.resource, self.store)
         self._heard = time.monotonic()
-        changes = self.store.replace(objects, version)
         if changes and not first:
             _log.info("list told what no event had", resource=self.resource.name, objects=changes)
 

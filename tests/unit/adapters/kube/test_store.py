@@ -106,3 +106,18 @@ def test_a_change_that_matters_pokes(watcher: Watcher) -> None:
     watcher.store.put(thing("a", 11, "y"))
 
     assert watcher.pokes == ["Thing a changed"]
+
+
+def test_of_another_history_the_list_alone_counts(watcher: Watcher) -> None:
+    watcher.store.put(thing("late", 900))
+    watcher.store.drop(thing("gone", 950))
+    watcher.pokes.clear()
+    assert watcher.store.latest == 950
+
+    watcher.store.begin_anew()
+    watcher.store.replace([thing("a", 3, "old"), thing("gone", 4)], "7")
+
+    assert watcher.known() == {"a": "old", "gone": "x"}
+    assert set(watcher.pokes) == {"Thing a changed", "Thing late gone", "Thing gone new"}
+    watcher.store.put(thing("late", 8))
+    assert "late" in watcher.known(), "what comes after counts as new"
