@@ -62,6 +62,16 @@ async def test_a_retry_after_is_kept_to_within_a_fifth_and_nobody_storms(scene: 
     await scene.until(scene.model().serves(3), "the model is scaled", seconds=15)
 
 
+async def test_a_leader_that_is_asked_to_wait_keeps_its_lease(scene: Scene) -> None:
+    """Longer than a leader may go without renewing."""
+    with scene.kube.failing(Fault(match=STATUS, effect=refusal(429, retry_after_seconds=13))):
+        await scene.model().scale(3)
+        await asyncio.sleep(12.5)
+        assert len(scene.kube.made(STATUS)) - len([call for call in scene.kube.made(STATUS) if call.status == 200]) < 3
+    await scene.until(scene.model().serves(3), "the model is scaled")
+    assert scene.operator.lives == 1
+
+
 async def test_errors_for_a_while_are_waited_out_by_the_same_process(scene: Scene) -> None:
     """All but the Lease: losing that ends a leader, rightly."""
     not_leases = [Match(resource=each) for each in ("localmodels", "localmodels/status", "modelroutes", "workerpools")]
@@ -161,8 +171,8 @@ async def test_rights_that_are_taken_away_are_told_and_survived(
         else:
             await scene.said("watch interrupted", code="Forbidden")
         assert any("forbidden" in json.dumps(line) for line in scene.lines()), "the log names who may not do what"
-        await asyncio.sleep(5)
-        assert scene.operator.exit_status is None
+        await asyncio.sleep(9)
+        assert scene.operator.exit_status is None, scene.words()
 
         allow(plane, namespace, RIGHTS)
         await scene.until(scene.model().serves(3), "control is back", seconds=BACK_SECONDS)
