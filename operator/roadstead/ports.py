@@ -159,8 +159,12 @@ class Ledger(Protocol):
 
     def facts(self) -> Part[LedgerFacts]: ...
 
-    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
-        """Record artifacts, contents and release; the same set of contents returns to its old number."""
+    async def number_release(self, model: Model, contents: tuple[Content, ...], *, above: int = 0) -> int:
+        """Record artifacts, contents and release; the same set of contents returns to its old number.
+
+        A new number is greater than ``above``, the highest that the API server holds for this model: a ledger that was
+        restored from an older backup must not give one twice.
+        """
 
     async def reconcile(self, world: World) -> None:
         """Open and close rows until they equal the world."""

@@ -161,6 +161,8 @@ class MakeRelease:
 
     model: Model
     contents: tuple[Content, ...]
+    above: int = 0
+    """The highest number that the API server holds for this model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ from roadstead.planner.releases import choose_release, stamped_release
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rest import Rest, grounds
 from roadstead.planner.rooms import Rooms
-from roadstead.planner.routes import plan_route, same_route
+from roadstead.planner.routes import plan_route, worth_publishing
 from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
@@ -156,7 +156,8 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
         observed=observed,
     )
     if choice.make and isinstance(snapshot.ledger, Known) and model.finalized:
-        draft.actions.append(MakeRelease(model=model, contents=choice.make))
+        kept = snapshot.releases.get(model.uid, ())
+        draft.actions.append(MakeRelease(model=model, contents=choice.make, above=kept[-1].number if kept else 0))
     deal: Deal | None = None
     transition: Transition | None = None
     if choice.release is not None and model.finalized:
@@ -189,7 +190,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
         view=draft.view,
     )
     published = snapshot.routes.get(model.key)
-    if model.finalized and (published is None or not same_route(route, published)):
+    if model.finalized and worth_publishing(route, published, draft.view):
         seen = published.resource_version if published is not None else ""
         draft.actions.append(PublishRoute(route=replace(route, resource_version=seen)))
     draft.reports.append(
@@ -218,7 +219,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
             )
         )
     )
-    if deal is None or transition is None or choice.make or not ladder.complete:
+    if deal is None or transition is None or choice.make or not ladder.complete or published is None:
         return False
     return not (deal.missing or deal.leaving or transition.waiting or transition.blocked)
 

@@ -1,8 +1,8 @@
 """What the gateways need of a model: its names and the slots that answer, with weight and capacity.
 
 A slot is in the route as soon as one of its replicas runs. Replicas weigh alike, so a slot weighs as many as it has.
-What cannot be seen is left as it was published: a cell that does not answer changes no address. Once all answer, an
-address that none of them has is of a node that has gone.
+What cannot be seen is left as it was published, or as it was last told where the route itself is missing: a cell that
+does not answer changes no address. Once all answer, an address that none of them has is of a node that has gone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def plan_route(
             draining=slot.name in draining,
         )
         for slot in observed
-        if slot.addresses and slot.node in view.seen
+        if slot.addresses and (slot.node in view.seen or published is None)
     ]
     if published is not None and not view.all_seen:
         addresses += [address for address in published.slots if address.node not in view.seen]
@@ -51,6 +51,17 @@ def plan_route(
         task=model.checked_spec.task,
         slots=tuple(sorted(addresses, key=lambda address: address.slot)),
     )
+
+
+def worth_publishing(wanted: Route, published: Route | None, view: View) -> bool:
+    """Whether gateways should be told.
+
+    A route that is missing although its model may serve in a cell that cannot be seen is not made without addresses:
+    gateways go on by the last route they had, and an empty one would end that.
+    """
+    if published is None:
+        return bool(wanted.slots) or view.all_seen or not view.snapshot.cells
+    return not same_route(wanted, published)
 
 
 def route_name(model: ModelKey) -> str:

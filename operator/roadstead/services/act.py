@@ -111,8 +111,8 @@ async def _perform(action: Action, *, ports: Ports, resolutions: ResolutionBook)
     match action:
         case Resolve(key=key):
             return resolutions.record(key, await ports.agents.resolve(key))
-        case MakeRelease(model=model, contents=contents):
-            number = await ports.ledger.number_release(model, contents)
+        case MakeRelease(model=model, contents=contents, above=above):
+            number = await ports.ledger.number_release(model, contents, above=above)
             await ports.cluster.keep_release(model, Release(number=number, contents=contents))
             log.info("release.made", model=str(model.key), release=number, contents=len(contents))
             return True

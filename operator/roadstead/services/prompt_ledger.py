@@ -66,11 +66,11 @@ class PromptLedger:
         """What the other one knows."""
         return self._ledger.facts()
 
-    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
+    async def number_release(self, model: Model, contents: tuple[Content, ...], *, above: int = 0) -> int:
         """The number, if it is known in time."""
         key = _Numbering(model.key, contents_digest(contents))
         self._forget_answers_nobody_fetched(key)
-        return await self._promptly(key, lambda: self._ledger.number_release(model, contents))
+        return await self._promptly(key, lambda: self._ledger.number_release(model, contents, above=above))
 
     def _forget_answers_nobody_fetched(self, key: _Numbering) -> None:
         """The model asks for other contents by now."""

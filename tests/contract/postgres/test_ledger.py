@@ -273,6 +273,13 @@ async def test_a_successors_first_write_waits_for_the_one_under_way(database: UR
         assert await taking_over == 1
 
 
+async def test_a_ledger_restored_from_an_older_backup_gives_no_number_twice(database: URL) -> None:
+    async with leading(database) as leader:
+        assert await leader.ledger.number_release(a_model(), (a_content("a"),)) == 1
+        assert await leader.ledger.number_release(a_model(), (a_content("c"),), above=3) == 4
+        assert await leader.ledger.number_release(a_model(), (a_content("a"),), above=4) == 1
+
+
 # --- when Postgres does not answer ----------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ class SlowLedger:
     def facts(self) -> Part[LedgerFacts]:
         return Known(LedgerFacts(installation="here"))
 
-    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
+    async def number_release(self, model: Model, contents: tuple[Content, ...], *, above: int = 0) -> int:
         self.asked.append(model.key.name)
         return await self._answer()
 

@@ -15,8 +15,10 @@ from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Content, contents_digest
 
 
-def number_release(session: Session, writer: Writer, *, model: Model, contents: tuple[Content, ...]) -> int:
-    """The number of this set of contents in the model's lineage; the next free one if it never had any.
+def number_release(
+    session: Session, writer: Writer, *, model: Model, contents: tuple[Content, ...], above: int = 0
+) -> int:
+    """The number of this set of contents in the model's lineage; the next free one above ``above`` if it had none.
 
     The lineage's row is locked until the transaction ends, so two callers never get one number for two sets.
     """
@@ -29,7 +31,7 @@ def number_release(session: Session, writer: Writer, *, model: Model, contents: 
         return known
     _record(session, writer, contents)
     highest = session.scalar(select(func.max(ReleaseRow.number)).where(ReleaseRow.model_id == lineage))
-    number = (highest or 0) + 1
+    number = max(highest or 0, above) + 1
     session.execute(
         insert(ReleaseRow).values(
             model_id=lineage,

@@ -97,12 +97,12 @@ class PostgresLedger:
         self._schema_fits = True
         self._note_answer()
 
-    async def number_release(self, model: Model, contents: tuple[Content, ...]) -> int:
+    async def number_release(self, model: Model, contents: tuple[Content, ...], *, above: int = 0) -> int:
         """Record artifacts, contents and release; the same set of contents returns to its old number."""
         writer = self._writer()
 
         def number(session: Session) -> int:
-            return number_release(session, writer, model=model, contents=contents)
+            return number_release(session, writer, model=model, contents=contents, above=above)
 
         try:
             return await self._transact(number)
