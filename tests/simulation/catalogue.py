@@ -22,6 +22,11 @@ def source_of(name: str, *, mebibytes: int = SMALL_MEBIBYTES) -> str:
     return f"file:///models/{name}-{mebibytes}MiB.gguf"
 
 
+def published(name: str, *, mebibytes: int = SMALL_MEBIBYTES) -> str:
+    """The same behind an address: one node is asked for all."""
+    return f"https://models.example/{name}-{mebibytes}MiB.gguf"
+
+
 @lru_cache(maxsize=65_536)
 def found_behind(source: str) -> Artifact | None:
     """The artifact, or None where there is none."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from roadstead.adapters.kube.api import APPLY, Api
-from tests.simulation.catalogue import source_of
+from tests.simulation.catalogue import published
 from tests.simulation.node import ENGINE
 
 POOL: Final = "simulated"
@@ -113,16 +113,16 @@ def model_of_many(namespace: str, number: int) -> Written:
         "replicas": 1 + number % 2,
         "requirements": {"contextTokens": 2048},
         "variants": [
-            {"name": "q8", "source": source_of(f"{name}-q8", mebibytes=large), "quality": 1.0},
-            {"name": "q4", "source": source_of(f"{name}-q4", mebibytes=small), "quality": 0.9},
+            {"name": "q8", "source": published(f"{name}-q8", mebibytes=large), "quality": 1.0},
+            {"name": "q4", "source": published(f"{name}-q4", mebibytes=small), "quality": 0.9},
         ],
     }
     if number % _ODD_ONE_IN == _ODD_ONE_IN - 1:
         match number // _ODD_ONE_IN % 3:
             case 0:
-                spec["variants"] = [{"name": "q8", "source": source_of(f"{name}-missing", mebibytes=large)}]
+                spec["variants"] = [{"name": "q8", "source": published(f"{name}-missing", mebibytes=large)}]
             case 1:
-                spec["variants"] = [{"name": "f16", "source": source_of(f"{name}-f16", mebibytes=500_000)}]
+                spec["variants"] = [{"name": "f16", "source": published(f"{name}-f16", mebibytes=500_000)}]
             case _:
                 spec["placement"] = {"pools": ["elsewhere"]}
     return local_model(namespace, name, **spec)

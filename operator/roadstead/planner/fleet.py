@@ -190,7 +190,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
         view=draft.view,
     )
     published = snapshot.routes.get(model.key)
-    if model.finalized and worth_publishing(route, published, draft.view):
+    if model.finalized and worth_publishing(route, published):
         seen = published.resource_version if published is not None else ""
         draft.actions.append(PublishRoute(route=replace(route, resource_version=seen)))
     draft.reports.append(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zlib import crc32
 
 from roadstead.domain.model import Model, ModelSpec, VariantSpec
 from roadstead.domain.plan import Resolve, Verdict
@@ -90,7 +91,10 @@ def due(resolution: Resolution | None, now: datetime) -> bool:
 
 
 def _keys(variant: VariantSpec, nodes: tuple[str, ...]) -> tuple[ResolutionKey, ...]:
-    asked = nodes if variant.source.startswith("file:") else nodes[:1]
+    if variant.source.startswith("file:") or not nodes:
+        asked = nodes
+    else:
+        asked = (nodes[crc32(variant.source.encode()) % len(nodes)],)  # a thousand models do not all ask the same one
     return tuple(ResolutionKey(node=node, source=variant.source, digest=variant.digest) for node in asked)
 
 

@@ -53,15 +53,13 @@ def plan_route(
     )
 
 
-def worth_publishing(wanted: Route, published: Route | None, view: View) -> bool:
+def worth_publishing(wanted: Route, published: Route | None) -> bool:
     """Whether gateways should be told.
 
-    A route that is missing although its model may serve in a cell that cannot be seen is not made without addresses:
-    gateways go on by the last route they had, and an empty one would end that.
+    A route is first made with an address in it. Before that gateways need not know the model; and where it served
+    already and its route was lost, they go on by the last one they had, which an empty one would end.
     """
-    if published is None:
-        return bool(wanted.slots) or view.all_seen or not view.snapshot.cells
-    return not same_route(wanted, published)
+    return bool(wanted.slots) if published is None else not same_route(wanted, published)
 
 
 def route_name(model: ModelKey) -> str:

@@ -16,6 +16,7 @@ from roadstead.runtime.trigger import Trigger
 from roadstead.services.turn import Turn
 
 _AFTER_ERROR_SECONDS = 5.0
+_REASONS_TOLD = 8
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,7 @@ class FleetLoop:
             result = await self.turn.run()
         except Exception:
             self.metrics.turns.labels("error").inc()
-            log.exception("turn.failed", reasons=sorted(reasons))
+            log.exception("turn.failed", reasons=_some(reasons))
             return _AFTER_ERROR_SECONDS
         self.last_turn = clock()
         self.metrics.turns.labels("failed_actions" if result.outcome.failed else "done").inc()
@@ -82,9 +83,16 @@ class FleetLoop:
         if result.outcome.done or result.outcome.failed:
             log.info(
                 "turn",
-                reasons=sorted(reasons),
+                reasons=_some(reasons),
                 done=result.outcome.done,
                 failed=result.outcome.failed,
                 seconds=round(self.last_turn - started, 3),
             )
         return result.again_after_seconds
+
+
+def _some(reasons: frozenset[str]) -> list[str]:
+    """As many as a log line has room for."""
+    told = sorted(reasons)
+    more = len(told) - _REASONS_TOLD
+    return told if more <= 0 else [*told[:_REASONS_TOLD], f"and {more} more"]
