@@ -331,7 +331,7 @@ async def test_a_route_is_published_changed_and_withdrawn(
     await cluster.publish_route(wanted)
     assert cluster.routes()[wanted.model] == published
 
-    await cluster.publish_route(replace(wanted, slots=(), names=("assistant",)))
+    await cluster.publish_route(replace(published, slots=(), names=("assistant",)))
     stored = json.loads(plane.kubectl("get", "modelroute", wanted.name, "-n", namespace, "-o", "json"))
     assert stored["spec"] == {"model": f"{namespace}/assistant", "names": ["assistant"], "slots": [], "task": "Chat"}
 
@@ -346,12 +346,32 @@ async def test_a_route_that_changed_since_is_not_withdrawn(
 ) -> None:
     await cluster.publish_route(route_of(namespace))
     planned_from = cluster.routes()[ModelKey(namespace, "assistant")]
-    await cluster.publish_route(route_of(namespace, names=("assistant",)))
+    await cluster.publish_route(replace(planned_from, names=("assistant",)))
 
     with pytest.raises(DoorError) as refused:
         await cluster.withdraw_route(planned_from)
 
     assert refused.value.code == "Conflict"
+
+
+async def test_a_route_is_published_only_on_the_version_it_was_planned_from(
+    cluster: KubernetesCluster, namespace: str
+) -> None:
+    await cluster.publish_route(route_of(namespace))
+    planned_from = cluster.routes()[ModelKey(namespace, "assistant")]
+    await cluster.publish_route(replace(planned_from, names=("assistant",)))
+    now = cluster.routes()[planned_from.model]
+
+    for late in (replace(planned_from, names=("late",)), route_of(namespace, names=("late",))):
+        with pytest.raises(DoorError) as refused:
+            await cluster.publish_route(late)
+        assert refused.value.code in {"Conflict", "AlreadyExists"}
+    await cluster.withdraw_route(now)
+    with pytest.raises(DoorError) as refused:
+        await cluster.publish_route(replace(now, names=("late",)))
+
+    assert refused.value.code == "Conflict"
+    assert cluster.routes() == {}
 
 
 async def test_a_route_that_is_changed_by_hand_is_told_and_can_be_undone(
@@ -363,7 +383,7 @@ async def test_a_route_that_is_changed_by_hand_is_told_and_can_be_undone(
 
     plane.kubectl("patch", "modelroute", wanted.name, "-n", namespace, "--type=merge", '-p={"spec":{"names":[]}}')
     await until(lambda: pokes, "the change was told")
-    await cluster.publish_route(wanted)
+    await cluster.publish_route(replace(wanted, resource_version=cluster.routes()[wanted.model].resource_version))
 
     assert cluster.routes()[wanted.model].names == wanted.names
 

@@ -126,12 +126,17 @@ class Writer:
         self._revisions.put(answer)
 
     async def publish_route(self, route: Route) -> None:
-        """Tell the gateways; nothing is written where they know already."""
+        """Tell the gateways; nothing is written where they know already.
+
+        Written on the version it was planned from, none being one: a leader that was paused meanwhile gets a Conflict.
+        """
         namespace = self._settings.namespace
         stored = self._routes.get((namespace, route.name))
         if stored is not None and render.told_to_gateways(stored.value) == render.told_to_gateways(route):
             return
-        version = (route.resource_version or stored.value.resource_version) if stored is not None else None
+        version = route.resource_version or None
+        if stored is None and version is not None:
+            raise DoorError("Conflict", f"ModelRoute {namespace}/{route.name} was withdrawn since version {version}")
         body = render.model_route(route, namespace=namespace, resource_version=version)
         query = {"fieldManager": self._settings.field_manager}
         if version is None:
