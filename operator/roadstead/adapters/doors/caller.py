@@ -22,6 +22,7 @@ from roadstead_worker.contract import EPOCH_HEADER, Problem
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 8.0
 _BODY_LIMIT_BYTES: Final = 32 * 1024 * 1024
+_READ_LIMIT: Final = 8192
 _STALE_EPOCH: Final = "StaleEpoch"
 
 S = TypeVar("S", bound=BaseModel)
@@ -66,6 +67,8 @@ class DoorCaller:
         self._epoch = epoch
         self._unavailable = unavailable
         self._session: aiohttp.ClientSession | None = None
+        self._read: dict[str, tuple[bytes, BaseModel]] = {}
+        """By url: the last answer, in bytes and in its shape."""
         self.highest_epoch = 0
         """The highest that a refusal has told."""
 
@@ -84,6 +87,18 @@ class DoorCaller:
     async def get(self, url: str, *, seconds: float, after: str = "") -> Reply:
         """Read; with ``after``, wait at the door until its state has another digest."""
         return await self._call("GET", url, seconds=seconds, params={"after": after} if after else {})
+
+    async def read(self, url: str, shape: type[S], *, seconds: float, after: str = "") -> S:
+        """``get`` in its shape; a door that repeats itself is answered with the very object of the time before."""
+        reply = await self.get(url, seconds=seconds, after=after)
+        body, known = self._read.get(url, (b"", None))
+        if isinstance(known, shape) and body == reply.body:
+            return known
+        answer = self.parsed(reply, shape)
+        if len(self._read) >= _READ_LIMIT:
+            self._read.clear()  # of doors that have moved; those that are there are read again
+        self._read[url] = (reply.body, answer)
+        return answer
 
     async def ask(self, url: str, body: BaseModel, *, seconds: float) -> Reply:
         """POST a question that changes nothing."""

@@ -31,8 +31,7 @@ def long_poll(
 
     async def ask(url: str, known: S | None) -> S:
         after = "" if known is None else digest(known)
-        reply = await caller.get(f"{url}/state", after=after, seconds=LONG_POLL_SECONDS + _GRACE_SECONDS)
-        return caller.parsed(reply, shape)
+        return await caller.read(f"{url}/state", shape, after=after, seconds=LONG_POLL_SECONDS + _GRACE_SECONDS)
 
     return ask
 

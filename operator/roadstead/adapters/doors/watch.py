@@ -122,8 +122,9 @@ class DoorWatch(Generic[S, F]):
             await asyncio.sleep(max(0.0, self._kind.pause_seconds(previous, answer) - took))
 
     def _note(self, answer: S, *, ask: int) -> None:
-        news = self.answer is None or self._kind.differs(self.answer, answer)
-        facts = self._kind.understand(answer, self._facts)
+        repeated = answer is self.answer
+        news = not repeated and (self.answer is None or self._kind.differs(self.answer, answer))
+        facts = self._facts if repeated else self._kind.understand(answer, self._facts)
         self.answer, self.answered_ask = answer, ask
         self._why = f"{self._kind.word} {self.name} answers, but knows nothing yet"
         self._counted = self._kind.counts(answer)

@@ -68,8 +68,7 @@ class GatewayDoors:
         return {name: watch.part() for name, (_, watch) in self._doors.all().items()}
 
     async def _ask(self, url: str, _known: Tallies | None) -> Tallies:
-        reply = await self._caller.get(f"{url}{TALLIES_PATH}", seconds=_ANSWER_SECONDS)
-        return self._caller.parsed(reply, Tallies)
+        return await self._caller.read(f"{url}{TALLIES_PATH}", Tallies, seconds=_ANSWER_SECONDS)
 
 
 def gateway_facts(tallies: Tallies) -> GatewayFacts:
