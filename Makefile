@@ -71,6 +71,11 @@ FAULTS_THIRD ?=
 test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
+# Smaller and shorter: ROADSTEAD_SOAK=200,100,2 (models, nodes, cells), ROADSTEAD_SOAK_REST_SECONDS, ROADSTEAD_SOAK_CHURN_SECONDS.
+.PHONY: soak
+soak: $(READY) ## 2,000 models on 1,000 simulated nodes: at rest, at a start, changed for half an hour (an hour)
+	@$(BIN)/pytest --exitfirst --capture=no tests/soak $(ARGS)
+
 .PHONY: test-kubernetes-oldest
 test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (5 minutes, 10 the first time)
 	@assets=$$($(BIN)/python -m tests.kubernetes_oldest) && KUBEBUILDER_ASSETS=$$assets \
