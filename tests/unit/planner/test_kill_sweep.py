@@ -163,4 +163,4 @@ async def test_the_calls_of_a_life_are_printed_and_may_only_get_fewer(capsys: py
         "clear", "configure", "fetch", "finalizer", "forget", "ledger", "number", "release", "route", "status",
         "withdraw",
     ]  # fmt: skip
-    assert len(fleet.writes) <= 84
+    assert len(fleet.writes) <= 82

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from roadstead.domain.model import ModelKey, VariantSpec
+from roadstead.domain.model import FieldProblem, ModelKey, VariantSpec
 from roadstead.planner.orphans import sweepable
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
 from tests.fixtures.memory_pods import MemoryPods, image, pool
@@ -141,13 +141,15 @@ async def test_weights_are_removed_from_a_node_whose_agent_was_away_when_its_mod
 
 
 async def test_weights_stay_while_a_model_has_no_release_that_might_name_them() -> None:
-    fleet, (key,) = await fleet_of(1)
-    fleet.ledger_answers = False
-    fleet.apply("new", OWN)
-    fleet.revisions.clear()  # of an API server that was restored
+    """Of an API server that was restored its ControllerRevisions are missing, and its spec cannot be read by now."""
+    fleet, keys = await fleet_of(2)
+    for key in keys:
+        problem = FieldProblem(path="spec.task", message="is not known")
+        fleet.models[key] = replace(fleet.models[key], spec=None, problems=(problem,))
+    fleet.revisions.clear()
     fleet.restart_operator()
 
     await turns(fleet)
 
     assert not [write for write in fleet.writes if write.startswith("forget")]
-    assert fleet.answering(key) == 1
+    assert [fleet.answering(key) for key in keys] == [1, 1]
