@@ -72,7 +72,7 @@ class OperatorProcess:
         return self._process is not None and self._process.returncode not in (None, -signal.SIGKILL)
 
     async def kill(self) -> None:
-        """SIGKILL; returns when it and its children are gone, or are noted as orphans."""
+        """SIGKILL; returns when it and its children are gone, or are noted as orphans and killed."""
         if self._process is None or self._process.returncode is not None:
             return
         children = psutil.Process(self._process.pid).children(recursive=True)
@@ -80,7 +80,9 @@ class OperatorProcess:
             self._process.kill()
         await self._process.wait()
         _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=_CHILDREN_SECONDS)
-        self.orphans += [" ".join(child.cmdline()) for child in alive]
+        for child in alive:
+            self.orphans.append(" ".join(child.cmdline()))
+            child.kill()
 
     async def end(self) -> None:
         """SIGTERM: it lets its last turn end and gives the Lease back; SIGKILL if that takes too long."""
