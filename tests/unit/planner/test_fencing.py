@@ -165,3 +165,21 @@ async def test_every_late_write_of_a_whole_change_is_refused() -> None:
         fleet.step()
     assert written == []
     assert fleet.answering(key) >= 1
+
+
+async def test_a_configuration_planned_on_an_older_one_is_refused_although_its_epoch_is_right() -> None:
+    fleet = new_fleet()
+    fleet.apply("one", *VARIANTS)
+    await fleet.settle()
+    fleet.apply("one", *VARIANTS, replicas=2)
+    await fleet.turn()
+    fleet.step()
+    late = plan(observe(fleet.ports, fleet.resolutions), fleet.now)
+    (change,) = [action for action in late.actions if isinstance(action, ConfigureCell)]
+    await fleet.settle()
+    before = world(fleet)
+
+    outcome = await carry_out((change,), ports=fleet.ports, resolutions=fleet.resolutions)
+
+    assert (outcome.failed, outcome.fenced_by) == (1, None)
+    assert world(fleet) == before

@@ -64,6 +64,10 @@ EVENTS = {
         lambda fleet: void(fleet.apply("assistant", OWN, replicas=2, context_tokens=1024)),
         needs=frozenset({"cell", "agents", "ledger"}),
     ),
+    "a better variant": Event(
+        lambda fleet: void(fleet.apply("assistant", MIDDLE, OWN, replicas=2)),
+        needs=frozenset({"cell", "agents", "ledger"}),
+    ),
     "a node is lost": Event(lose_a_node, least=1),
     "deleted": Event(lambda fleet: fleet.delete(ASSISTANT), least=0, needs=frozenset({"cell", "gateways"})),
     "an image is adopted": Event(adopt, needs=frozenset({"cell", "agents", "ledger"})),
@@ -101,8 +105,10 @@ class Guard:
         kind, _, what = write.partition(" ")
         agents = "agents" in self.away or "agent" in self.away
         silent = {name for part in self.away for name in PARTS[part]}
+        better = self.event is EVENTS["a better variant"]  # which of them is better there, only the node's agent knows
         return (
             (kind == "configure" and "cell" in self.away)
+            or (better and any(word[:1] == "-" and f"agent {word.split('.')[-1]}" in silent for word in what.split()))
             or (kind == "configure" and " -" in write and "gateways" in self.away)
             or (kind in {"clear", "forget"} and "cell" in self.away)
             or (kind == "forget" and f"agent {what.split()[0]}" in silent)
@@ -161,7 +167,10 @@ def names_of(away: frozenset[str]) -> dict[str, str]:
 def concerned(event: str, away: frozenset[str]) -> frozenset[str]:
     """Parts that something waits for or is blind to; what the plan reaches only with others is told once it does."""
     found = away & {"agent", "agents", "cell"}
-    if event in {"a new model", "another spec", "an image is adopted"} and not away & {"agents", "agent"}:
+    if event in {"a new model", "another spec", "a better variant", "an image is adopted"} and not away & {
+        "agents",
+        "agent",
+    }:
         found |= away & {"ledger"}
     if event == "deleted" or (event in {"another spec", "a node is lost"} and not away - {"gateways"}):
         found |= away & {"gateways"}
