@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.faults.rig.kube_calls import Match
-from tests.faults.rig.kube_faults import Answer, Effect, Expired, Fault, HalfOpen, Repeated, Swapped, refusal
+from tests.faults.rig.kube_faults import Answer, Delay, Effect, Expired, Fault, HalfOpen, Repeated, Swapped, refusal
 from tests.faults.rig.scene import Scene
 from tests.simulation import objects
 
@@ -97,7 +97,9 @@ async def test_a_list_older_than_our_own_writes_creates_and_removes_nothing(rest
     await scene.until(scene.model("another").serves(1), "the other serves")
     before, asked = len(scene.kube.calls), scene.fleet.calls.number
     stale = Answer(200, json.dumps(old).encode())
-    with scene.kube.failing(Fault(match=Match(verbs=("list",), resource=resource), effect=stale, times=1)):
+    # What a new watch tells from the old version on would mend it before anybody looked.
+    late = Fault(match=Match(verbs=("watch",), resource=resource), effect=Delay(2.0))
+    with scene.kube.failing(Fault(match=Match(verbs=("list",), resource=resource), effect=stale, times=1), late):
         assert scene.kube.end_watches(Match(resource=resource), expired=True)
         await scene.until(partial(listed_again, scene, resource, before), "the old list was read")
         await scene.model("another").scale(2)
