@@ -219,7 +219,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
             )
         )
     )
-    if deal is None or transition is None or choice.make or not ladder.complete or published is None:
+    if deal is None or transition is None or choice.make or not ladder.complete:
         return False
     return not (deal.missing or deal.leaving or transition.waiting or transition.blocked)
 
