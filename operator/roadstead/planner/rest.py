@@ -16,7 +16,7 @@ from roadstead.domain.plan import ModelReport
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import Known, Node, ObservedSlot, Pool, Route
 from roadstead.planner.nodes import Seat
-from roadstead.planner.view import View
+from roadstead.planner.view import Silence, View, silence
 
 
 class Post(NamedTuple):
@@ -26,8 +26,8 @@ class Post(NamedTuple):
     pool: Pool | None
     closed: Mapping[str, str]
     measured: tuple[tuple[str, int], ...]
-    known: bool
-    """Whether its agent and its cell are Known."""
+    silence: Silence
+    """Of its agent."""
 
 
 class Grounds(NamedTuple):
@@ -42,7 +42,8 @@ class Grounds(NamedTuple):
     """To whom each of its short names is granted."""
     pools: tuple[Pool, ...]
     ledger_known: bool
-    gateways_known: bool
+    silent_cells: tuple[tuple[str, Silence], ...]
+    """All of them: a model without slots may have been served by any."""
 
 
 def grounds(model: Model, *, view: View, seats: Mapping[str, Seat], owners: tuple[ModelKey | None, ...]) -> Grounds:
@@ -58,7 +59,7 @@ def grounds(model: Model, *, view: View, seats: Mapping[str, Seat], owners: tupl
         owners=owners,
         pools=snapshot.pools,
         ledger_known=isinstance(snapshot.ledger, Known),
-        gateways_known=view.gateways_known,
+        silent_cells=view.silent_cells,
     )
 
 
@@ -71,7 +72,7 @@ def _post(seat: Seat | None) -> Post | None:
         pool=seat.pool,
         closed=seat.closed,
         measured=facts.measured_bytes if facts is not None else (),
-        known=facts is not None and seat.cell is not None and isinstance(seat.cell.facts, Known),
+        silence=silence(seat.agent),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
+from typing import TypeVar
 
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.snapshot import (
@@ -16,9 +18,14 @@ from roadstead.domain.snapshot import (
     Part,
     Resolved,
     Route,
+    Stale,
+    Unknown,
     WeightPhase,
     latest,
 )
+
+T = TypeVar("T")
+Silence = datetime | str | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,10 @@ class View:
         return bool(self.snapshot.cells) and all(isinstance(cell.facts, Known) for cell in self.snapshot.cells)
 
     @cached_property
-    def gateways_known(self) -> bool:
-        """Whether all gateways are Known."""
-        return all(isinstance(part, Known) for part in self.snapshot.gateways.values())
+    def silent_cells(self) -> tuple[tuple[str, Silence], ...]:
+        """By name: those that are not Known."""
+        silent = ((cell.name, silence(cell.facts)) for cell in self.snapshot.cells)
+        return tuple((name, since) for name, since in silent if since is not None)
 
     def has_drained(self, slot: str, route: Route | None) -> bool:
         """Whether every gateway works by this route and has nothing under way at the slot."""
@@ -146,6 +154,17 @@ class _Gateway:
     def lets_go(self, slot: str, route: Route | None) -> bool:
         works_by_it = route is None or (route.name, route.resource_version) in self.routes
         return self.known and works_by_it and not self.in_flight.get(slot, 0)
+
+
+def silence(part: Part[T]) -> Silence:
+    """Since when, or why, a part is not Known; None if it is."""
+    match part:
+        case Stale(since=since):
+            return since
+        case Unknown(why=why):
+            return why
+        case _:
+            return None
 
 
 def configured(slots: Iterable[ObservedSlot]) -> tuple[ObservedSlot, ...]:
