@@ -230,6 +230,7 @@ def test_the_cell_of_a_pool_cannot_be_changed(plane: RunningControlPlane) -> Non
 
     assert "spec.workers.cell: Invalid value" in said
     assert "make another pool for the other cell" in said
+    plane.kubectl("delete", "workerpool", "settled")
 
 
 def test_kubectl_scale_changes_the_spec_and_its_generation(plane: RunningControlPlane, namespace: str) -> None:
