@@ -193,4 +193,8 @@ async def test_pods_and_the_images_of_pools_are_told_where_workers_are_pods(tmp_
     assert (node["pool"], node["cell"]) == (fleet.pools[0].name, "cell-0")
     assert (told["workers"], told["workersReady"]) == (1, 1)
     assert [(row["adopted"], row["offered"]) for row in told["engines"]] == [(adopted.image, offered.image)]
-    assert {row["type"]: row["status"] for row in told["conditions"]} == {"Ready": "True", "ImageOffered": "True"}
+    assert {row["type"]: row["status"] for row in told["conditions"]} == {
+        "Ready": "True",
+        "ImageOffered": "True",
+        "OrphansHeld": "False",
+    }
