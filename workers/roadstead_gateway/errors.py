@@ -71,7 +71,7 @@ def unauthorized() -> Refusal:
 
 def model_not_found(model: str) -> Refusal:
     shown = model if len(model) <= 80 else f"{model[:80]}…"
-    return Refusal(404, "model_not_found", f"The model `{shown}` does not exist here.", "model")
+    return Refusal(404, "model_not_found", f"The model `{shown}` does not exist here, or has not served yet.", "model")
 
 
 def model_not_ready() -> Refusal:
