@@ -206,6 +206,7 @@ def test_a_deleted_model_leaves_no_engine_and_no_route(life: Life, client: Stead
     engines, routes = product.engines(), product.names("modelroutes")
     product.apply_model("passing", replicas=1)
     until(lambda: len(product.engines()) > len(engines), "another model's engine", seconds=120, tell=product.engines)
+    until(lambda: len(product.names("modelroutes")) > len(routes), "its route", seconds=120, tell=product.engines)
     product.cluster.kubectl("-n", TEAM, "delete", "localmodel", "passing", "--timeout=90s")
     until(lambda: product.engines() == engines, "only the engines from before", seconds=30, tell=product.engines)
     assert product.names("modelroutes") == routes
