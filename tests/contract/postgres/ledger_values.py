@@ -55,10 +55,12 @@ def an_incarnation(uid: str = "uid-1", *, name: str = "assistant") -> Incarnatio
     return Incarnation(key=ModelKey("team-a", name), uid=uid, created=MORNING)
 
 
-def a_placement(slot: str = "team-a.assistant.aaaaaaaa.node-a", *, replicas: int = 1) -> Placement:
+def a_placement(
+    slot: str = "team-a.assistant.aaaaaaaa.node-a", *, replicas: int = 1, model: str = "assistant"
+) -> Placement:
     return Placement(
         slot=slot,
-        model=ModelKey("team-a", "assistant"),
+        model=ModelKey("team-a", model),
         content="f" * 64,
         node="node-a",
         replicas=replicas,

@@ -1,12 +1,15 @@
-"""Open rows become equal to the world: what is gone is closed, what is new is opened, nothing else is touched."""
+"""Open rows become equal to the world: what is gone is closed, what is new is opened, nothing else is touched.
+
+Only the rows of models that changed since the world of the time before are read, where that is known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, insert, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from roadstead.adapters.postgres.fence import Writer, hold_epoch, lineages
@@ -20,6 +23,9 @@ REMOVED: Final = "Removed"
 """No cell has the slot any more."""
 CHANGED: Final = "Changed"
 """The slot goes on with other figures: as the next row."""
+
+_NAMED_MODELS: Final = 500
+"""More than these are not named in a query: reading all of them costs less."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -43,19 +49,37 @@ def difference(rows: Mapping[K, tuple[int, V]], world: Mapping[K, V]) -> Differe
     )
 
 
-def reconcile(session: Session, writer: Writer, world: World) -> None:
-    """One transaction; without a difference nothing is written."""
+def changed_models(before: World, world: World) -> frozenset[ModelKey] | None:
+    """Whose rows may differ if ``before`` was reconciled; None for anybody's."""
+    if world.placements is not None and before.placements is None:
+        return None
+    keys = {each.key for each in frozenset(before.incarnations) ^ frozenset(world.incarnations)}
+    if world.placements is not None and before.placements is not None:
+        keys |= {each.model for each in frozenset(before.placements) ^ frozenset(world.placements)}
+    return frozenset(keys) if len(keys) <= _NAMED_MODELS else None
+
+
+def reconcile(session: Session, writer: Writer, world: World, *, only: Collection[ModelKey] | None = None) -> None:
+    """One transaction; without a difference nothing is written. With ``only``, the rows of these models alone."""
     hold_epoch(session, writer)
-    _incarnations(session, writer, world.incarnations)
+    _incarnations(session, writer, [each for each in world.incarnations if only is None or each.key in only], only)
     if world.placements is not None:
-        _placements(session, writer, world.placements)
+        _placements(session, writer, [each for each in world.placements if only is None or each.model in only], only)
 
 
-def _incarnations(session: Session, writer: Writer, wanted: Sequence[Incarnation]) -> None:
+def _of(only: Collection[ModelKey] | None) -> ColumnElement[bool]:
+    if only is None:
+        return true()
+    return tuple_(ModelRow.namespace, ModelRow.name).in_([(key.namespace, key.name) for key in sorted(only)])
+
+
+def _incarnations(
+    session: Session, writer: Writer, wanted: Sequence[Incarnation], only: Collection[ModelKey] | None
+) -> None:
     rows = session.execute(
         select(ModelRow.namespace, ModelRow.name, IncarnationRow)
         .join(ModelRow, ModelRow.id == IncarnationRow.model_id)
-        .where(ModelRow.installation == writer.installation, IncarnationRow.ended.is_(None))
+        .where(ModelRow.installation == writer.installation, IncarnationRow.ended.is_(None), _of(only))
     ).all()
     found = difference(
         {(ModelKey(namespace, name), row.uid): (row.id, row.uid) for namespace, name, row in rows},
@@ -82,11 +106,13 @@ def _incarnations(session: Session, writer: Writer, wanted: Sequence[Incarnation
     )
 
 
-def _placements(session: Session, writer: Writer, wanted: Sequence[Placement]) -> None:
+def _placements(
+    session: Session, writer: Writer, wanted: Sequence[Placement], only: Collection[ModelKey] | None
+) -> None:
     rows = session.execute(
         select(ModelRow.namespace, ModelRow.name, PlacementRow)
         .join(ModelRow, ModelRow.id == PlacementRow.model_id)
-        .where(ModelRow.installation == writer.installation, PlacementRow.ended.is_(None))
+        .where(ModelRow.installation == writer.installation, PlacementRow.ended.is_(None), _of(only))
     ).all()
     stood = [(row.id, _placement(ModelKey(namespace, name), row)) for namespace, name, row in rows]
     found = difference(

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from roadstead.adapters.postgres.database import AnswerLost, Database, ReadOnly
 from roadstead.adapters.postgres.fence import Writer
 from roadstead.adapters.postgres.numbering import find_release, number_release
-from roadstead.adapters.postgres.reconciling import reconcile
+from roadstead.adapters.postgres.reconciling import changed_models, reconcile
 from roadstead.adapters.postgres.schema_version import SchemaProblem, check_schema, read_schema
 from roadstead.domain.model import Model
 from roadstead.domain.plan import World
@@ -116,10 +116,11 @@ class PostgresLedger:
         """Open and close rows until they equal the world; nothing to do if it is the world of the last time."""
         async with self._reconciling:
             writer = self._writer()
-            if self._reconciled == (world, writer.epoch):
-                return
-            self._reconciled = None
-            await self._transact(lambda session: reconcile(session, writer, world))
+            before, self._reconciled = self._reconciled, None
+            if before != (world, writer.epoch):
+                known = before is not None and before[1] == writer.epoch
+                only = changed_models(before[0], world) if before is not None and known else None
+                await self._transact(lambda session: reconcile(session, writer, world, only=only))
             self._reconciled = (world, writer.epoch)
 
     async def _read_back(self, model: Model, contents: tuple[Content, ...]) -> int | None:
