@@ -308,6 +308,13 @@ def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) 
     if verdict is not None and not counted_on:
         return verdict
     needed = memory_of(content, seat)
+    if needed > facts.budget_bytes:
+        # Says nothing of what is free: that moves, and would make no difference.
+        return Verdict(
+            reason=Reason.INSUFFICIENT_RAM,
+            message=f"needs {in_words(needed)}, the node has {in_words(facts.budget_bytes)}: "
+            f"{needed - facts.budget_bytes} bytes short",
+        )
     if needed > room:
         return Verdict(
             reason=Reason.INSUFFICIENT_RAM,

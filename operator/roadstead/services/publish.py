@@ -1,49 +1,121 @@
-"""Tells people: the status of every model and pool whose status would say something new."""
+"""Tells people: the status of every model and pool whose status would say something new.
+
+Words move with every figure in them (progress, free memory of nodes that refuse): in a fleet that is being filled
+several times a second, for every model that waits. What only says the same in other words is told every ten seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from typing import Final
 
 import structlog
 
 from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.ports import Cluster, DoorError
 
-_SIDE_BY_SIDE = 16
-_TIMEOUT_SECONDS = 15.0
+_SIDE_BY_SIDE: Final = 16
+_TIMEOUT_SECONDS: Final = 15.0
+WORDS_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
 
-async def publish(plan: FleetPlan, cluster: Cluster, told: dict[str, ModelReport]) -> int:
-    """Publish all statuses side by side; the number that could not be written (the next turn tries again).
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A report that was published, and when."""
 
-    ``told`` is the caller's memory, by uid: a report that is still the one that was published is not looked at again.
-    """
-    limit = asyncio.Semaphore(_SIDE_BY_SIDE)
+    report: ModelReport
+    at: datetime
 
-    async def one(about: str, writing: Callable[[], Awaitable[None]]) -> bool:
-        async with limit:
-            try:
-                async with asyncio.timeout(_TIMEOUT_SECONDS):
-                    await writing()
-            except (DoorError, TimeoutError) as error:
-                log.warning("status.not_written", about=about, error=str(error) or "timeout")
-                return False
-            return True
 
-    async def model(report: ModelReport) -> bool:
-        written = await one(str(report.model.key), partial(cluster.publish_status, report))
-        if written:
-            told[report.model.uid] = report
-        return written
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What is still to be said."""
 
-    new = [report for report in plan.reports if told.get(report.model.uid) is not report]
-    present = {report.model.uid for report in plan.reports}
-    for uid in (told.keys() - present) | {report.model.uid for report in new}:
-        told.pop(uid, None)
-    models = (model(report) for report in new)
-    pools = (one(report.pool.name, partial(cluster.publish_pool, report)) for report in plan.pools)
-    return sum(not written for written in await asyncio.gather(*models, *pools))
+    failed: int
+    """Statuses that could not be written; the next turn tries again."""
+    again_after_seconds: float | None
+    """Until words that were put off are due; None if there are none."""
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Publishes, and remembers what it told: a report that is still the same is not looked at again."""
+
+    told: dict[str, Told] = field(default_factory=dict)
+    """By uid."""
+
+    async def publish(self, plan: FleetPlan, cluster: Cluster, now: datetime) -> Published:
+        """Publish all statuses side by side."""
+        limit = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+        async def model(report: ModelReport) -> bool:
+            written = await _written(limit, str(report.model.key), partial(cluster.publish_status, report))
+            if written:
+                self.told[report.model.uid] = Told(report, now)
+            else:
+                self.told.pop(report.model.uid, None)
+            return written
+
+        present = {report.model.uid for report in plan.reports}
+        for uid in self.told.keys() - present:
+            del self.told[uid]
+        due = {report.model.uid: self._due_after(report, now) for report in plan.reports}
+        models = (model(report) for report in plan.reports if due[report.model.uid] == 0)
+        pools = (_written(limit, each.pool.name, partial(cluster.publish_pool, each)) for each in plan.pools)
+        failed = sum(not written for written in await asyncio.gather(*models, *pools))
+        return Published(
+            failed=failed,
+            again_after_seconds=min((wait for wait in due.values() if wait is not None and wait > 0), default=None),
+        )
+
+    def _due_after(self, report: ModelReport, now: datetime) -> float | None:
+        """Seconds until it is to be told; None if it was."""
+        told = self.told.get(report.model.uid)
+        if told is None:
+            return 0
+        if told.report is report:
+            return None
+        if not _only_words_differ(told.report, report):
+            return 0
+        return max(0.0, WORDS_SECONDS - (now - told.at).total_seconds())
+
+
+async def _written(limit: asyncio.Semaphore, about: str, writing: Callable[[], Awaitable[None]]) -> bool:
+    async with limit:
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await writing()
+        except (DoorError, TimeoutError) as error:
+            log.warning("status.not_written", about=about, error=str(error) or "timeout")
+            return False
+        return True
+
+
+def _only_words_differ(old: ModelReport, new: ModelReport) -> bool:
+    """No where nothing differs: then the object did, and its status may have been overwritten."""
+    return _without_words(old) == _without_words(new) and (old.variants, old.slots, old.conditions) != (
+        new.variants,
+        new.slots,
+        new.conditions,
+    )
+
+
+def _without_words(report: ModelReport) -> object:
+    """What is told at once when it changes: everything but messages and measured memory."""
+    return (
+        report.model.generation,
+        report.release,
+        report.previous,
+        report.replicas,
+        report.ready,
+        report.status,
+        [(row.name, row.quality, row.bytes, row.chosen, row.verdict.reason) for row in report.variants],
+        [(row.name, row.releases, row.replicas, row.ready, row.weight, row.state) for row in report.slots],
+        [(row.type, row.status, row.reason) for row in report.conditions],
+    )

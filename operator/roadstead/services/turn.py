@@ -9,13 +9,12 @@ from datetime import datetime
 
 import structlog
 
-from roadstead.domain.plan import ModelReport
 from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
 from roadstead.services.act import Outcome, carry_out
 from roadstead.services.observe import Ports, observe, world_of
 from roadstead.services.outlook import Planned, Planner
-from roadstead.services.publish import publish
+from roadstead.services.publish import Publisher
 from roadstead.services.resolutions import ResolutionBook
 
 _LEDGER_TIMEOUT_SECONDS = 10.0
@@ -47,8 +46,7 @@ class Turn:
     count: Callable[[str, str], None] = lambda _action, _result: None
     note: Callable[[Planned], None] = lambda _planned: None
     """Told what was planned before any of it is done."""
-    told: dict[str, ModelReport] = field(default_factory=dict)
-    """By uid: the report that was published last."""
+    publisher: Publisher = field(default_factory=Publisher)
 
     async def run(self) -> TurnResult:
         """One way through, once."""
@@ -59,16 +57,17 @@ class Turn:
         if plan.held:
             log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        unpublished = await publish(plan, self.ports.cluster, self.told)
+        published = await self.publisher.publish(plan, self.ports.cluster, now)
         await self._record(snapshot)
-        if outcome.failed or unpublished:
+        if outcome.failed or published.failed:
             again: float | None = 2.0
         elif outcome.news:
             again = 0.0
         else:
-            again = plan.wake_after_seconds
+            waits = (plan.wake_after_seconds, published.again_after_seconds)
+            again = min((wait for wait in waits if wait is not None), default=None)
         return TurnResult(
-            models=len(snapshot.models), outcome=outcome, unpublished=unpublished, again_after_seconds=again
+            models=len(snapshot.models), outcome=outcome, unpublished=published.failed, again_after_seconds=again
         )
 
     async def _record(self, snapshot: FleetSnapshot) -> None:

@@ -17,7 +17,7 @@ from roadstead.domain.plan import Action, ConfigureCell, FetchWeights, FleetPlan
 from roadstead.planner.fleet import plan
 from roadstead.services.act import carry_out
 from roadstead.services.observe import Ports, observe
-from roadstead.services.publish import publish
+from roadstead.services.publish import Publisher
 from roadstead.services.resolutions import ResolutionBook
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
 from tests.fixtures.memory_ports import ports_of
@@ -125,7 +125,7 @@ async def test_late_writes_of_a_deposed_leader_are_refused_and_change_nothing(
         if not isinstance(action, Resolve):
             await stopped.write(action)
         await act_out(fleet, ("turns", next(waits, 0)))
-    await publish(stopped.plan, stopped.ports.cluster, {})
+    await Publisher().publish(stopped.plan, stopped.ports.cluster, fleet.now)
     for node in fleet.nodes.values():
         node.ready = True
 
@@ -159,7 +159,7 @@ async def test_every_late_write_of_a_whole_change_is_refused() -> None:
         before, writes = world(fleet), len(fleet.writes)
         for action in stopped.plan.actions:
             await stopped.write(action)
-        await publish(stopped.plan, stopped.ports.cluster, {})
+        await Publisher().publish(stopped.plan, stopped.ports.cluster, fleet.now)
         assert world(fleet) == before
         written += fleet.writes[writes:]
         fleet.apply("one", *VARIANTS, replicas=1, context_tokens=512)
