@@ -23,9 +23,9 @@ from tests.cluster.machine.cluster import Cluster
 from tests.cluster.machine.home import NODES
 from tests.cluster.permissions import Permission, granted, ungranted, unused, used, wildcards
 from tests.cluster.product import MODEL, NAMESPACE, POOL, RELEASE, TEAM, Product, is_ready
-from tests.cluster.steady_client import SteadyClient, steady_client
 from tests.cluster.stranger import doors_of, opened_by_a_stranger
 from tests.cluster.waiting import until
+from tests.fixtures.steady_client import SteadyClient, steady_client
 
 pytestmark = pytest.mark.cluster
 

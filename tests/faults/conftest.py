@@ -17,9 +17,10 @@ from sqlalchemy.engine import URL
 from roadstead_migrations import runner
 from tests.faults.rig.scene import Scene, raised
 from tests.fixtures.control_plane import RunningControlPlane, control_plane
+from tests.fixtures.embedded_fleet import fleet
 from tests.fixtures.postgres import empty_database, postgres_server
 
-__all__ = ["control_plane", "empty_database", "postgres_server"]
+__all__ = ["control_plane", "empty_database", "fleet", "postgres_server"]
 
 _COUNTER = itertools.count(1)
 _HERE = Path(__file__).parent

@@ -72,6 +72,11 @@ class Home:
         return self.root / "ports.json"
 
     @property
+    def held(self) -> Path:
+        """While it has a file of a process's name, that process is not started again: for trying out an outage."""
+        return self.root / "held"
+
+    @property
     def supervisor_lock(self) -> Path:
         """Locked by the living supervisor; the lock, not the file, says that one runs."""
         return self.root / "supervisor.lock"

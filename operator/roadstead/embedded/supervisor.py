@@ -121,6 +121,9 @@ class Supervisor:
                 return
         backoff = FIRST_BACKOFF_SECONDS
         while not keeper.stop.is_set():
+            await self._until_let_go(keeper)
+            if keeper.stop.is_set():
+                break
             ready_at = await self._live_once(keeper)
             if keeper.stop.is_set() or keeper.report.state is ProcessState.DONE:
                 break
@@ -133,6 +136,17 @@ class Supervisor:
             keeper.report.restarts += 1
         if keeper.report.state is not ProcessState.DONE:
             self._report(keeper, ProcessState.STOPPED)
+
+    async def _until_let_go(self, keeper: _Keeper) -> None:
+        """Return once no file holds the process down, or it is not wanted any more."""
+        held = self._home.held / keeper.spec.name
+        if not held.exists():
+            return
+        self._report(keeper, ProcessState.BACKOFF, f"held down: remove {held}")
+        while held.exists() and not keeper.stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await keeper.stop.wait()
 
     async def _live_once(self, keeper: _Keeper) -> float | None:
         """From one start to the end of all that came of it; says when it was ready (monotonic), if it was."""

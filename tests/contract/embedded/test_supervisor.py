@@ -100,6 +100,22 @@ async def test_a_killed_process_is_back_and_its_orphan_is_gone(toy: Toy) -> None
     await until(lambda: len(toy.living()) <= orphans, "the orphan of the killed one is gone")
 
 
+async def test_a_process_that_is_held_down_stays_down_until_it_is_let_go(toy: Toy) -> None:
+    await toy.start()
+    before = toy.identity("restless")
+    toy.home.held.mkdir()
+    held = toy.home.held / "restless"
+    held.touch()
+    os.kill(before.pid, signal.SIGKILL)
+    await until(lambda: toy.report("restless").detail == f"held down: remove {held}", "it is held, and says by what")
+    assert toy.identity("restless") == before
+    held.unlink()
+    await until(
+        lambda: toy.identity("restless") != before and toy.report("restless").state is ProcessState.READY,
+        "another one is ready",
+    )
+
+
 async def test_the_end_is_complete_even_for_who_will_not_go(toy: Toy) -> None:
     supervisor = await toy.start()
     supervisor.terminate()

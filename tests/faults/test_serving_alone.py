@@ -1,0 +1,151 @@
+"""What serves goes on serving while everything that steers it is away.
+
+A whole fleet in processes: real API server, Postgres, Ray, engines, gateway. A client asks ten times a second, whatever
+it waits for, as long as a part is away and until the fleet is steered again. Nothing that serves is touched, so nothing
+may fail. ``ROADSTEAD_OUTAGE_SECONDS`` says how long each part is away: ``make soak`` takes ten minutes.
+
+The client is the official one with the retries that it has by default. They are counted, and allowed only where the
+gateway itself is restarted: there is one here, where a Service would have another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.rig.outage import ended, held_still, restarted
+from tests.fixtures.embedded_fleet import EmbeddedFleet
+from tests.fixtures.steady_client import SteadyClient, steady_client
+
+pytestmark = pytest.mark.faults
+
+OUTAGE_SECONDS: Final = float(os.environ.get("ROADSTEAD_OUTAGE_SECONDS", "30"))
+BACK_SECONDS: Final = 60.0
+"""From a part's return to a fleet that is steered again."""
+PER_SECOND: Final = 10
+NAME: Final = "alone"
+CONTROL_PLANE: Final = ("kube-apiserver", "etcd")
+RAY: Final = ("ray-head", "head-agent")
+EVERYTHING: Final = ("operator", "postgres", *CONTROL_PLANE, *RAY)
+
+
+@pytest.fixture(scope="module")
+def alone(fleet: EmbeddedFleet) -> Iterator[str]:
+    """A model with a replica on each of the two nodes."""
+    fleet.apply(NAME, {"q4": fleet.weights.q4}, replicas=2, requirements={"contextTokens": 1024, "concurrency": 4})
+    asyncio.run(fleet.until_model(NAME, "Ready", seconds=120))
+    asyncio.run(fleet.answers(NAME))
+    yield NAME
+    fleet.kubectl("delete", "lm", NAME, "--timeout=60s")
+
+
+class Watch:
+    """What is looked at while a part is away."""
+
+    def __init__(self, fleet: EmbeddedFleet, client: SteadyClient) -> None:
+        self.fleet = fleet
+        self.client = client
+        self.engines = fleet.engines(NAME)
+
+    async def while_away(self, away: AbstractAsyncContextManager[None], *, restart_gateway: bool = False) -> None:
+        """Nothing fails for as long as the part is away, nor until the fleet is steered again."""
+        began = time.time()
+        async with away:
+            await self._pass(OUTAGE_SECONDS / 2)
+            if restart_gateway:
+                await restarted(self.fleet, "gateway")
+            await self._pass(OUTAGE_SECONDS / 2)
+        steered = await self._steered()
+        asked = self.client.asked(since=began)
+        slowest = max(one.seconds for one in asked)
+        retried = len(self.client.retried(since=began))
+        print(  # noqa: T201 - figures that a person runs this for
+            f"\n  {OUTAGE_SECONDS:.0f} s away: {len(asked)} asked, {retried} tried again, slowest {slowest:.1f} s, "
+            f"steered again after {steered:.1f} s"
+        )
+        assert self.client.failures(since=began) == []
+        assert restart_gateway or retried == 0
+        assert len(asked) >= PER_SECOND * OUTAGE_SECONDS * 0.95
+        assert self.fleet.engines(NAME) == self.engines
+        assert steered <= BACK_SECONDS
+
+    async def _pass(self, seconds: float) -> None:
+        """Time passes; a client that fails is noticed at once, not at the end."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            assert self.client.failures() == []
+            await asyncio.sleep(min(1.0, max(0.0, until - time.monotonic())))
+
+    async def _steered(self) -> float:
+        """Seconds until another model was applied, served, asked and deleted: by every part of the fleet."""
+        began = time.monotonic()
+        variants = {"q4": self.fleet.weights.q4}
+        await asyncio.to_thread(self._insist, "proof", variants)
+        await self.fleet.until_model("proof", "Ready", seconds=2 * BACK_SECONDS)
+        assert (await self.fleet.answers("proof")).text
+        steered = time.monotonic() - began
+        await asyncio.to_thread(self.fleet.kubectl, "delete", "lm/proof", "--timeout=90s")
+        return steered
+
+    def _insist(self, name: str, variants: dict[str, str]) -> None:
+        """Apply as a person does to whom an API server that has just come back says that it is not ready yet."""
+        until = time.monotonic() + BACK_SECONDS
+        spec = {
+            "variants": [{"name": variant, "source": source} for variant, source in variants.items()],
+            "requirements": {"contextTokens": 512},
+        }
+        said = self.fleet.apply_spec(name, spec, check=False)
+        while f"{name} created" not in said and time.monotonic() < until:
+            said = self.fleet.apply_spec(name, spec, check=False)
+        assert f"{name} created" in said or f"{name} unchanged" in said, said
+
+
+@asynccontextmanager
+async def _watching(fleet: EmbeddedFleet, folder: Path) -> AsyncIterator[Watch]:
+    url, key = fleet.fleet.gateway_url, fleet.fleet.api_key
+    log = folder / "asked.jsonl"
+    with steady_client(url, key=key, model=NAME, log=log, per_second=PER_SECOND) as client:
+        yield Watch(fleet, client)
+
+
+async def test_serving_goes_on_without_the_operator(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(ended(fleet, "operator"))
+
+
+async def test_serving_goes_on_without_the_ledger(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(ended(fleet, "postgres"))
+
+
+async def test_serving_goes_on_without_an_api_server_and_through_a_gateways_restart(
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(ended(fleet, *CONTROL_PLANE), restart_gateway=True)
+
+
+async def test_serving_goes_on_while_api_server_and_ledger_take_connections_and_answer_nothing(
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(held_still(fleet, "kube-apiserver", "postgres"))
+
+
+async def test_serving_goes_on_without_the_head_of_ray(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(ended(fleet, *RAY))
+
+
+async def test_serving_goes_on_without_any_of_them_and_through_a_gateways_restart(
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+) -> None:
+    async with _watching(fleet, tmp_path) as watch:
+        await watch.while_away(ended(fleet, *EVERYTHING), restart_gateway=True)
