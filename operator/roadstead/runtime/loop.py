@@ -85,6 +85,7 @@ class FleetLoop:
                 "turn",
                 reasons=_some(reasons),
                 done=result.outcome.done,
+                left=result.outcome.left,
                 failed=result.outcome.failed,
                 seconds=round(self.last_turn - started, 3),
             )

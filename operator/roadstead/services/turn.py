@@ -59,8 +59,10 @@ class Turn:
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
         published = await self.publisher.publish(plan, self.ports.cluster, now)
         await self._record(snapshot)
-        if outcome.failed or published.failed:
-            again: float | None = 2.0
+        if outcome.left:
+            again: float | None = 0.0
+        elif outcome.failed or published.failed:
+            again = 2.0
         elif outcome.news:
             again = 0.0
         else:
