@@ -71,10 +71,14 @@ FAULTS_THIRD ?=
 test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
-# Smaller and shorter: ROADSTEAD_SOAK=200,100,2 (models, nodes, cells), ROADSTEAD_SOAK_REST_SECONDS, ROADSTEAD_SOAK_CHURN_SECONDS.
+# Smaller and shorter: ROADSTEAD_SOAK=200,100,2 (models, nodes, cells), ROADSTEAD_SOAK_REST_SECONDS, ROADSTEAD_SOAK_CHURN_SECONDS;
+# ROADSTEAD_OUTAGE_SECONDS, how long each part of a real fleet is away (`make test-faults` takes 30).
+ROADSTEAD_OUTAGE_SECONDS ?= 600
 .PHONY: soak
-soak: $(READY) ## 2,000 models on 1,000 simulated nodes: at rest, at a start, changed for half an hour (an hour)
-	@$(BIN)/pytest --exitfirst --capture=no tests/soak $(ARGS)
+soak: $(READY) ## 2,000 models on 1,000 simulated nodes, at rest and changed; each part of a real fleet away for ten minutes (2 hours)
+	@$(BIN)/pytest --exitfirst --capture=no tests/soak $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@ROADSTEAD_OUTAGE_SECONDS=$(ROADSTEAD_OUTAGE_SECONDS) FAULTS_THIRD= $(BIN)/pytest --exitfirst --capture=no \
+	  tests/faults/test_serving_alone.py $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: test-kubernetes-oldest
 test-kubernetes-oldest: $(READY) ## the contract tests of the API server and the chart, on the oldest Kubernetes (5 minutes, 10 the first time)

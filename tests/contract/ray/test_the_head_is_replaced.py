@@ -66,7 +66,7 @@ async def test_replicas_serve_without_a_head_and_are_the_same_under_one_with_ano
     engines = ray_cell.engines("alpha") | ray_cell.engines("beta")
     client = SteadyClient(ray_cell, before)
     try:
-        ray_cell.service.point(None)
+        ray_cell.service.point()
         ray_cell.kill("head")
         await until_reachable(ray_cell, door, reachable=False, within_seconds=60)
         ray_cell.start_head(f"{ray_cell.prefix}.11")

@@ -47,9 +47,9 @@ async def held_still(fleet: EmbeddedFleet, *names: str) -> AsyncIterator[None]:
 
 
 async def restarted(fleet: EmbeddedFleet, name: str) -> float:
-    """Kill it; seconds until the next one is ready."""
+    """Tell it to end, as a rollout does; seconds until the next one is ready."""
     before, began = {name: fleet.process(name)}, time.monotonic()
-    _send(fleet, name, signal.SIGKILL)
+    _send(fleet, name, signal.SIGTERM)
     await _back(fleet, before)
     return time.monotonic() - began
 
