@@ -72,7 +72,7 @@ test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 m
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 # Smaller and shorter: ROADSTEAD_SOAK=200,100,2 (models, nodes, cells), ROADSTEAD_SOAK_REST_SECONDS, ROADSTEAD_SOAK_CHURN_SECONDS;
-# ROADSTEAD_OUTAGE_SECONDS, how long each part of a real fleet is away (`make test-faults` takes 30).
+# ROADSTEAD_OUTAGE_SECONDS, how long each part of a real fleet is away (`make test-faults` takes 40).
 ROADSTEAD_OUTAGE_SECONDS ?= 600
 .PHONY: soak
 soak: $(READY) ## 2,000 models on 1,000 simulated nodes, at rest and changed; each part of a real fleet away for ten minutes (2 hours)

@@ -30,7 +30,8 @@ from tests.fixtures.steady_client import SteadyClient, steady_client
 
 pytestmark = pytest.mark.faults
 
-OUTAGE_SECONDS: Final = float(os.environ.get("ROADSTEAD_OUTAGE_SECONDS", "30"))
+OUTAGE_SECONDS: Final = float(os.environ.get("ROADSTEAD_OUTAGE_SECONDS", "40"))
+"""Longer than the 30 s after which the operator takes a cell that is silent for unknown."""
 BACK_SECONDS: Final = 60.0
 """From a part's return to a fleet that is steered again."""
 PER_SECOND: Final = 10
