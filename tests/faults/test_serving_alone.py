@@ -22,6 +22,7 @@ from typing import Final
 
 import pytest
 
+from roadstead.embedded.readiness import answers
 from tests.faults.rig.outage import ended, held_still
 from tests.faults.rig.two_gateways import TwoGateways, two_gateways
 from tests.fixtures.embedded_fleet import EmbeddedFleet
@@ -128,6 +129,17 @@ async def _watching(fleet: EmbeddedFleet, folder: Path, *, gateways: TwoGateways
         yield Watch(fleet, client, gateways)
 
 
+@contextlib.asynccontextmanager
+async def _while_the_operator_waits(
+    fleet: EmbeddedFleet, away: AbstractAsyncContextManager[None]
+) -> AsyncIterator[None]:
+    """It has lost its Lease and begun anew: it is up, and nobody has a reason to end it once more."""
+    healthy = answers(f"http://127.0.0.1:{fleet.fleet.ports['operator']}/healthz")
+    async with away:
+        yield
+        assert await healthy() is None
+
+
 async def test_serving_goes_on_without_the_operator(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
     async with _watching(fleet, tmp_path) as watch:
         await watch.while_away(ended(fleet, "operator"))
@@ -145,7 +157,7 @@ async def test_serving_goes_on_without_an_api_server_and_through_restarts_of_gat
         two_gateways(fleet, tmp_path) as gateways,
         _watching(fleet, tmp_path, gateways=gateways) as watch,
     ):
-        await watch.while_away(ended(fleet, *CONTROL_PLANE))
+        await watch.while_away(_while_the_operator_waits(fleet, ended(fleet, *CONTROL_PLANE)))
 
 
 async def test_serving_goes_on_while_api_server_and_ledger_take_connections_and_answer_nothing(

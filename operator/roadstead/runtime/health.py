@@ -1,7 +1,8 @@
 """Health that tells the truth: not that a socket answers, but how long ago the loop turned and the watches spoke.
 
-``/healthz`` fails when this process leads but has not finished a turn for too long, or when a watch has been silent for
-longer than its bookmarks allow. ``/readyz`` fails until the lists are read. ``/metrics`` is for Prometheus.
+``/healthz`` fails when this process leads and has not finished a turn for too long, or has a watch that has been silent
+for longer than its bookmarks allow. One that does not lead is well: it may wait for an API server that is away, and to
+end it would only make it come back late. ``/readyz`` fails until the lists are read. ``/metrics`` is for Prometheus.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ class Vitals:
     synced: Callable[[], bool]
 
     def ailments(self, now: float) -> tuple[str, ...]:
-        """What is wrong, in words; empty when healthy."""
+        """What is wrong, in words; empty when healthy. A leader's Lease proves that the API server answers."""
+        if not self.leading():
+            return ()
         found = [
             f"the watch of {resource} has been silent for {age:.0f} s"
             for resource, age in self.watch_ages().items()
             if age > WATCH_LIMIT_SECONDS
         ]
         since = self.last_turn() or self.led_since()
-        if self.leading() and since is not None and now - since > TURN_LIMIT_SECONDS:
+        if since is not None and now - since > TURN_LIMIT_SECONDS:
             found.append(f"leading, but no turn of the loop has ended for {now - since:.0f} s")
         return tuple(found)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -64,6 +65,10 @@ async def run(settings: OperatorSettings) -> None:
         cluster = await stack.enter_async_context(
             KubernetesCluster.connect(kube, poke=trigger.poke, workloads=workloads)
         )
+        loop: FleetLoop | None = None
+        # Before anything that waits for the API server: a process that waits is well, and nobody is to end it for that.
+        health = await serve_health(settings.listen, vitals=_vitals(epoch, lambda: loop, cluster), metrics=metrics)
+        stack.push_async_callback(health.cleanup)
         doors = await stack.enter_async_context(
             Doors.open(
                 _directory(settings, cluster, workloads),
@@ -98,8 +103,6 @@ async def run(settings: OperatorSettings) -> None:
             synced=lambda: cluster.synced,
             fenced=epoch.rise_above,
         )
-        health = await serve_health(settings.listen, vitals=_vitals(epoch, loop, cluster), metrics=metrics)
-        stack.push_async_callback(health.cleanup)
         await stack.enter_async_context(served_read_api(settings, outlook=outlook, ports=ports, logs=doors.agents.logs))
         await _synced(cluster)
         leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
@@ -201,11 +204,11 @@ async def _lead(leadership: Leadership, loop: FleetLoop, metrics: OperatorMetric
         tasks.create_task(loop.run(), name="loop")
 
 
-def _vitals(epoch: _Epoch, loop: FleetLoop, cluster: KubernetesCluster) -> Vitals:
+def _vitals(epoch: _Epoch, loop: Callable[[], FleetLoop | None], cluster: KubernetesCluster) -> Vitals:
     return Vitals(
         leading=lambda: epoch.leading,
-        last_turn=lambda: loop.last_turn,
-        led_since=lambda: loop.began,
+        last_turn=lambda: running.last_turn if (running := loop()) is not None else None,
+        led_since=lambda: running.began if (running := loop()) is not None else None,
         watch_ages=cluster.watch_ages,
         synced=lambda: cluster.synced,
     )

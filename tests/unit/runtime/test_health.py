@@ -33,3 +33,7 @@ def test_a_standby_need_not_turn() -> None:
 
 def test_a_deaf_watch_is_named() -> None:
     assert vitals(watch=300.0).ailments(now=110.0) == ("the watch of localmodels has been silent for 300 s",)
+
+
+def test_one_that_waits_for_an_api_server_that_is_away_is_healthy() -> None:
+    assert vitals(leading=False, last_turn=None, watch=10_000.0).ailments(now=10_000.0) == ()
