@@ -37,5 +37,6 @@ class KubeSettings:
     silence_seconds: float = 75.0
     """A watch without a byte for so long is dead. The API server sends a bookmark about every 60 s."""
 
-    retry_seconds: tuple[float, float] = (0.2, 30.0)
-    """First and longest wait after a failed list or watch; doubled in between, with jitter."""
+    retry_seconds: tuple[float, float] = (0.2, 10.0)
+    """First and longest wait after a failed list or watch; doubled in between, with jitter. The longest is added to the
+    Lease's 15 s when an API server comes back, and a fleet is to be steered again within a minute of that."""
