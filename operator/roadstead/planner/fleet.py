@@ -28,7 +28,7 @@ from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
-from roadstead.planner.ladder import RETRY, resolve_ladder
+from roadstead.planner.ladder import PROGRESS, RETRY, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
@@ -146,7 +146,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
     ladder = resolve_ladder(model, snapshot=snapshot, seats=draft.seats, now=draft.now)
     draft.actions += ladder.questions
     if not ladder.complete:
-        draft.wakes.append(RETRY.total_seconds() if ladder.settled else 1.0)
+        draft.wakes.append((PROGRESS if ladder.pending else RETRY).total_seconds())
     observed = configured(draft.view.slots_of(model.key))
     choice = choose_release(
         model,

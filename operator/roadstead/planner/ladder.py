@@ -23,6 +23,8 @@ from roadstead.planner.nodes import Seat, selection_verdict
 
 RETRY = timedelta(seconds=30)
 """How long a refusal is believed before the agent is asked again."""
+PROGRESS = timedelta(seconds=1)
+"""How often an agent that reads a source is asked how far it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Rung:
     verdict: Verdict
     settled: bool
     """False while an answer is still to come."""
+    pending: bool = False
+    """Whether somebody is looking: an agent was asked, or is going to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,11 @@ class Ladder:
     def settled(self) -> bool:
         """Whether every rung is resolved or refused."""
         return all(rung.settled for rung in self.rungs)
+
+    @property
+    def pending(self) -> bool:
+        """Whether an answer is under way."""
+        return any(rung.pending for rung in self.rungs)
 
     @property
     def complete(self) -> bool:
@@ -110,10 +119,11 @@ def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | Non
     found = {key.node: answer.artifact for key, answer in answers.items() if isinstance(answer, Resolved)}
     if not answers:
         message = f"{variant.name}: no selected node has an agent that answers, so nobody can look at {variant.source}"
-        return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message))
+        return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message), pending=False)
     pending = [answer for answer in answers.values() if answer is None or isinstance(answer, Resolving)]
     if pending:
-        return _open(variant, Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}"))
+        verdict = Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}")
+        return _open(variant, verdict, pending=True)
     if not found:
         refusal = next(answer for answer in answers.values() if isinstance(answer, Unresolved))
         verdict = Verdict(reason=Reason.of_agent(refusal.code), message=f"{variant.name}: {refusal.message}")
@@ -136,8 +146,8 @@ def _resolved(variant: VariantSpec, artifact: Artifact) -> Rung:
     return Rung(variant=variant, artifact=artifact, verdict=verdict, settled=True)
 
 
-def _open(variant: VariantSpec, verdict: Verdict) -> Rung:
-    return Rung(variant=variant, artifact=None, verdict=verdict, settled=False)
+def _open(variant: VariantSpec, verdict: Verdict, *, pending: bool) -> Rung:
+    return Rung(variant=variant, artifact=None, verdict=verdict, settled=False, pending=pending)
 
 
 def _progress(pending: Sequence[Resolution | None]) -> str:

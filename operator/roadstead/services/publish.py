@@ -2,6 +2,9 @@
 
 Words move with every figure in them (progress, free memory of nodes that refuse): in a fleet that is being filled
 several times a second, for every model that waits. What only says the same in other words is told every ten seconds.
+
+What is out of date when it is to be told is left out: a new leader, who remembers no answer, would tell of every source
+that is missing that it is being asked for, and a moment later that it is missing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from roadstead.domain.model import Model
 from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.ports import Cluster, DoorError
 
@@ -50,8 +54,14 @@ class Publisher:
     told: dict[str, Told] = field(default_factory=dict)
     """By uid."""
 
-    async def publish(self, plan: FleetPlan, cluster: Cluster, now: datetime) -> Published:
-        """Publish all statuses side by side."""
+    async def publish(
+        self, plan: FleetPlan, cluster: Cluster, now: datetime, *, answered: frozenset[str] = frozenset()
+    ) -> Published:
+        """Publish all statuses side by side.
+
+        ``answered`` are sources about which the turn itself has learned: models that name one are told of by the turn
+        that follows, which knows.
+        """
         limit = asyncio.Semaphore(_SIDE_BY_SIDE)
 
         async def model(report: ModelReport) -> bool:
@@ -65,8 +75,9 @@ class Publisher:
         present = {report.model.uid for report in plan.reports}
         for uid in self.told.keys() - present:
             del self.told[uid]
-        due = {report.model.uid: self._due_after(report, now) for report in plan.reports}
-        models = (model(report) for report in plan.reports if due[report.model.uid] == 0)
+        current = [report for report in plan.reports if answered.isdisjoint(_sources(report.model))]
+        due = {report.model.uid: self._due_after(report, now) for report in current}
+        models = (model(report) for report in current if due[report.model.uid] == 0)
         pools = (_written(limit, each.pool.name, partial(cluster.publish_pool, each)) for each in plan.pools)
         failed = sum(not written for written in await asyncio.gather(*models, *pools))
         return Published(
@@ -95,6 +106,11 @@ async def _written(limit: asyncio.Semaphore, about: str, writing: Callable[[], A
             log.warning("status.not_written", about=about, error=str(error) or "timeout")
             return False
         return True
+
+
+def _sources(model: Model) -> frozenset[str]:
+    variants = model.spec.variants if model.spec is not None else ()
+    return frozenset(variant.source for variant in variants)
 
 
 def _only_words_differ(old: ModelReport, new: ModelReport) -> bool:

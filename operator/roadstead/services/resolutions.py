@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from roadstead.domain.model import Model
 from roadstead.domain.release import Release
-from roadstead.domain.snapshot import Resolution, ResolutionKey
+from roadstead.domain.snapshot import Resolution, ResolutionKey, Resolving, Unresolved
 
 
 class ResolutionBook:
@@ -25,9 +25,17 @@ class ResolutionBook:
 
     def record(self, key: ResolutionKey, answer: Resolution) -> bool:
         """Keep an answer; True if it says something new."""
-        changed = self._answers.get(key) != answer
+        known = self._answers.get(key)
         self._answers[key] = answer
-        return changed
+        return not _says_the_same(known, answer)
+
+    def settled_since(self, before: Mapping[ResolutionKey, Resolution]) -> frozenset[str]:
+        """Sources about which an answer that stays has come in since ``before``."""
+        return frozenset(
+            key.source
+            for key, answer in self._answers.items()
+            if not isinstance(answer, Resolving) and not _says_the_same(before.get(key), answer)
+        )
 
     def keep_only(self, models: Iterable[Model], releases: Mapping[str, tuple[Release, ...]]) -> None:
         """Drop what neither a LocalModel nor a release asks any more.
@@ -37,3 +45,10 @@ class ResolutionBook:
         sources = {variant.source for model in models if model.spec is not None for variant in model.spec.variants}
         sources |= {content.source for kept in releases.values() for release in kept for content in release.contents}
         self._answers = {key: answer for key, answer in self._answers.items() if key.source in sources}
+
+
+def _says_the_same(known: Resolution | None, answer: Resolution) -> bool:
+    """A refusal that is repeated is no news."""
+    if isinstance(known, Unresolved) and isinstance(answer, Unresolved):
+        return (known.code, known.message) == (answer.code, answer.message)
+    return known == answer

@@ -57,7 +57,8 @@ class Turn:
         if plan.held:
             log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        published = await self.publisher.publish(plan, self.ports.cluster, now)
+        answered = self.resolutions.settled_since(snapshot.resolutions)
+        published = await self.publisher.publish(plan, self.ports.cluster, now, answered=answered)
         await self._record(snapshot)
         if outcome.left:
             again: float | None = 0.0

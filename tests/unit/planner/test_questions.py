@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from roadstead.domain.model import VariantSpec
 from roadstead.domain.snapshot import Weight, WeightPhase
 from roadstead.services.resolutions import ResolutionBook
@@ -97,3 +99,35 @@ async def test_however_many_nodes_lack_the_file_all_are_asked_in_one_turn() -> N
     await fleet.turn()
 
     assert fleet.running(model).keys() == {"node-0", "node-20"}
+
+
+async def test_a_new_process_has_nothing_to_tell_of_a_source_that_is_still_missing() -> None:
+    fleet = MemoryFleet(nodes={"node-0": node()})
+    fleet.apply("assistant", VariantSpec(name="small", source=SMALL))
+    fleet.apply("helper", VariantSpec(name="lost", source="file:///models/lost.gguf"))
+    await fleet.settle()
+    before = len(fleet.writes)
+
+    fleet.restart_operator()
+    await fleet.settle()
+
+    assert list(fleet.writes)[before:] == []
+
+
+async def test_a_refusal_that_is_repeated_is_no_news_and_asked_for_every_thirty_seconds() -> None:
+    fleet = MemoryFleet(nodes={"node-0": node()})
+    fleet.apply("helper", VariantSpec(name="lost", source="file:///models/lost.gguf"))
+    await fleet.settle()
+    fleet.now += timedelta(seconds=31)
+
+    asked = await fleet.turn()
+
+    assert (asked.outcome.done, asked.again_after_seconds) == (1, 30)
+
+
+async def test_a_source_that_nobody_can_look_at_wakes_nobody_every_second() -> None:
+    fleet = MemoryFleet(nodes={})
+    fleet.apply("assistant", VariantSpec(name="small", source=SMALL))
+    await fleet.settle()
+
+    assert (await fleet.turn()).again_after_seconds == 30
