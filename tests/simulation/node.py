@@ -16,6 +16,7 @@ from roadstead_worker.agent.door import DoorProblem
 from roadstead_worker.agent.epoch import EpochFile
 from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.contract import (
+    NODE_LONG_POLL_SECONDS,
     EngineOffer,
     Hardware,
     LeaseState,
@@ -74,7 +75,9 @@ class SimulatedNode:
     leases: dict[tuple[str, int], HeldLease] = field(default_factory=dict)
     line: Line = field(default_factory=Line)
     epoch: MemoryEpoch = field(default_factory=MemoryEpoch)
-    published: PublishedState[NodeState] = field(default_factory=PublishedState)
+    published: PublishedState[NodeState] = field(
+        default_factory=lambda: PublishedState(wait_seconds=NODE_LONG_POLL_SECONDS)
+    )
     freed: Callable[[], None] = lambda: None
     """Told when memory came free."""
 

@@ -46,6 +46,10 @@ def moment(*, micro: bool = False) -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
 
+_BOOTED: Final = moment()
+"""A sign of life is no transition: that time stays, or each would be a changed Node."""
+
+
 def node(name: str) -> Written:
     """The Node as a kubelet registers it."""
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", POOL_LABEL: POOL}
@@ -63,7 +67,7 @@ def node_status(name: str, *, ready: bool = True) -> Written:
         "reason": "KubeletReady" if ready else "NodeStatusUnknown",
         "message": "kubelet is posting ready status" if ready else "Kubelet stopped posting node status.",
         "lastHeartbeatTime": told,
-        "lastTransitionTime": told,
+        "lastTransitionTime": _BOOTED if ready else told,
     }
     body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"conditions": [condition]}}
     return Written(f"/api/v1/nodes/{name}", body, status=True)

@@ -3,8 +3,9 @@
 Both sides import this module and nothing of each other. Every mutating request carries the leader's epoch in the header
 ``EPOCH_HEADER``; a door keeps the highest epoch it has seen in a file and refuses an older one with ``StaleEpoch``.
 State is long-polled: ``GET /state?after=<digest>`` answers at once when the digest differs, else after a change or
-``LONG_POLL_SECONDS``. A state's digest covers everything but itself, with free memory rounded so that idle noise does
-not wake anyone (the agent republishes memory only when it moved by more than ``MEMORY_STEP_BYTES``).
+``LONG_POLL_SECONDS`` (of a node agent ``NODE_LONG_POLL_SECONDS``). A state's digest covers everything but itself, with
+free memory rounded so that idle noise does not wake anyone (the agent republishes memory only when it moved by more
+than ``MEMORY_STEP_BYTES``).
 
 Node agent (bearer ``door.token``):
     GET    /healthz                      no bearer needed, says only that it runs
@@ -41,6 +42,8 @@ EPOCH_HEADER: Final = "X-Roadstead-Epoch"
 REPLICA_HEADER: Final = "X-Roadstead-Replica"
 """Carries the shared secret of ``replica.token`` that a replica demands of every caller."""
 LONG_POLL_SECONDS: Final = 20.0
+NODE_LONG_POLL_SECONDS: Final = 50.0
+"""There are as many node agents as nodes: at 20 s, a thousand of them cost their operator 3 % of a core at rest."""
 MEMORY_STEP_BYTES: Final = 32 * 1024 * 1024
 LOG_LINES_LIMIT: Final = 10_000
 """The most that ``lines`` may ask for."""

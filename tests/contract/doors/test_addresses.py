@@ -59,7 +59,7 @@ async def test_without_an_address_an_agent_is_stale_and_the_loop_is_told(
     operator.pokes.clear()
 
     directory.agent = ""
-    operator.passes(31)
+    operator.passes(61)
 
     assert isinstance(agents.facts()["node-a"], Stale)
     await until(lambda: operator.pokes == ["agent node-a"], "the loop is told")

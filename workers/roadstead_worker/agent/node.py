@@ -38,7 +38,7 @@ from roadstead_worker.agent.node_state import NodeParts, NodeTelling
 from roadstead_worker.agent.resolver import Resolver
 from roadstead_worker.agent.settings import NodeSettings
 from roadstead_worker.agent.weights import NodeWeights
-from roadstead_worker.contract import NodeState
+from roadstead_worker.contract import NODE_LONG_POLL_SECONDS, NodeState
 from roadstead_worker.lease_file import AGENT_SOCKET
 
 log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ async def _start(
     fetcher = Fetcher(store, policy, http)
     resolver = Resolver(store, policy, http, fetcher, folder=settings.store / "resolutions")
     stack.push_async_callback(resolver.close)
-    published: PublishedState[NodeState] = PublishedState()
+    published: PublishedState[NodeState] = PublishedState(wait_seconds=NODE_LONG_POLL_SECONDS)
     # The weights poke the telling, which tells the weights: one of the two has to be named before it is made.
     weights = NodeWeights(store, fetcher, on_change=lambda: telling.poke())  # noqa: PLW0108
     stack.push_async_callback(weights.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,9 +23,18 @@ from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Artifact
 from roadstead.domain.snapshot import AgentFacts, Part, Resolution, ResolutionKey, Unresolved
 from roadstead.ports import DoorError
-from roadstead_worker.contract import DIGEST_PATTERN, FetchRequest, NodeState, Progress, ResolveRequest
+from roadstead_worker.contract import (
+    DIGEST_PATTERN,
+    NODE_LONG_POLL_SECONDS,
+    FetchRequest,
+    NodeState,
+    Progress,
+    ResolveRequest,
+)
 from roadstead_worker.contract import Resolution as ResolutionAnswer
 
+_FRESH: Final = timedelta(seconds=60)
+"""As long as the API server needs to find a node silent; a long poll and its grace fit into it."""
 _WRITE_SECONDS: Final = 8.0
 _RESOLVE_SECONDS: Final = 8.0
 _ACCEPTED: Final = 202
@@ -50,10 +59,11 @@ class AgentDoors:
         """Answers to the port ``EngineLogs``."""
         kind: DoorKind[NodeState, AgentFacts] = DoorKind(
             word="agent",
-            ask=long_poll(self._caller, NodeState, lambda state: state.digest),
+            ask=long_poll(self._caller, NodeState, lambda state: state.digest, wait_seconds=NODE_LONG_POLL_SECONDS),
             understand=lambda state, _: agent_facts(state),
             differs=lambda old, new: old.digest != new.digest,
             pause_seconds=pause_before_next,
+            fresh=_FRESH,
         )
         self._doors = FollowedDoors[AgentDoor, NodeState, AgentFacts](
             lambda: directory.listing().agents,

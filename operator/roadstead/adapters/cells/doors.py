@@ -27,7 +27,7 @@ from roadstead.domain.reasons import Reason
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import Cell, CellFacts, Known
 from roadstead.ports import DoorError
-from roadstead_worker.contract import CellState, ConfigAccepted, ConfigRequest
+from roadstead_worker.contract import LONG_POLL_SECONDS, CellState, ConfigAccepted, ConfigRequest
 
 _CONFIGURE_SECONDS: Final = 25.0
 """Ray's REST API is slow while many applications are being built."""
@@ -50,7 +50,7 @@ class CellDoors:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.CELL_UNAVAILABLE)
         kind: DoorKind[CellState, CellFacts] = DoorKind(
             word="cell",
-            ask=long_poll(self._caller, CellState, lambda state: state.digest),
+            ask=long_poll(self._caller, CellState, lambda state: state.digest, wait_seconds=LONG_POLL_SECONDS),
             understand=cell_facts,
             counts=lambda state: state.reachable,
             differs=lambda old, new: old.digest != new.digest,

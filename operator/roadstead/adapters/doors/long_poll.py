@@ -1,4 +1,4 @@
-"""How a state is followed: the door answers when its digest is another one than ours, else after 20 s."""
+"""How a state is followed: the door answers when its digest is another one than ours, else after a while."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final, Protocol, TypeVar
 from pydantic import BaseModel
 
 from roadstead.adapters.doors.caller import DoorCaller
-from roadstead_worker.contract import LONG_POLL_SECONDS
 
 _GRACE_SECONDS: Final = 8.0
 """What an answer may take beyond the wait it was asked for; together less than an answer is good for."""
@@ -25,13 +24,13 @@ P = TypeVar("P", bound=State)
 
 
 def long_poll(
-    caller: DoorCaller, shape: type[S], digest: Callable[[S], str]
+    caller: DoorCaller, shape: type[S], digest: Callable[[S], str], *, wait_seconds: float
 ) -> Callable[[str, S | None], Awaitable[S]]:
-    """Ask for the state after the one that is known."""
+    """Ask for the state after the one that is known, at a door that waits ``wait_seconds`` for news."""
 
     async def ask(url: str, known: S | None) -> S:
         after = "" if known is None else digest(known)
-        return await caller.read(f"{url}/state", shape, after=after, seconds=LONG_POLL_SECONDS + _GRACE_SECONDS)
+        return await caller.read(f"{url}/state", shape, after=after, seconds=wait_seconds + _GRACE_SECONDS)
 
     return ask
 

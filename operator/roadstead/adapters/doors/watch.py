@@ -24,7 +24,7 @@ from roadstead.ports import DoorError
 log = structlog.get_logger(__name__)
 
 FRESH: Final = timedelta(seconds=30)
-"""How long an answer is good for."""
+"""How long an answer is good for where nothing else is said."""
 
 S = TypeVar("S")
 F = TypeVar("F")
@@ -57,6 +57,8 @@ class DoorKind(Generic[S, F]):
     """Whether it is worth a look by the loop."""
     pause_seconds: Callable[[S | None, S], float] = lambda _old, _new: 0.0
     """From one question to the next, at least."""
+    fresh: timedelta = FRESH
+    """How long an answer is good for."""
 
 
 class DoorWatch(Generic[S, F]):
@@ -88,10 +90,10 @@ class DoorWatch(Generic[S, F]):
         self._was_known = False
 
     def part(self) -> Part[F]:
-        """Known if the door answered in the last 30 s and what it said counts."""
+        """Known if the door's last answer is fresh and what it said counts."""
         if self._facts is None or self._known_at is None:
             return Unknown(self._why)
-        if self._counted and self._clock() - self._known_at <= FRESH:
+        if self._counted and self._clock() - self._known_at <= self._kind.fresh:
             return Known(self._facts)
         return Stale(self._facts, self._known_at)
 
