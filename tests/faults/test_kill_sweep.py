@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL
 
 from roadstead_migrations import runner
 from tests.fixtures.control_plane import RunningControlPlane
-from tests.simulation.calls import Cut
+from tests.simulation.calls import DEATHS, Cut
 from tests.simulation.journal import Point
 from tests.simulation.lifetime import CONVERGED_SECONDS, Life, RealParts
 from tests.simulation.scenario import LIFE
@@ -40,7 +40,7 @@ _CHOSEN = os.environ.get("ROADSTEAD_SWEEP_POINTS", "")
 
 def points(chosen: str, *, day: int) -> list[Point]:
     """The points of this run, spread over the whole life."""
-    every = [Point(number, side) for number in range(1, MOST_CALLS + 1) for side in Cut]
+    every = [Point(number, side) for number in range(1, MOST_CALLS + 1) for side in DEATHS]
     if chosen == "all":
         return every
     if chosen:

@@ -1,7 +1,8 @@
 """Every mutating call that reaches a simulated door, in order, and where a test may cut in.
 
-A hook decides for each call: nothing, cut before (it is not carried out) or cut after (it is carried out and never
-answered). Whoever is to die at this point is ended by the hook's owner in ``cut``, while the call is held.
+A hook decides for each call: nothing, cut before (it is not carried out), cut after (it is carried out and never
+answered) or late. Whoever is to die or to be held still at this point is so by the hook's owner in ``cut``, while the
+call is held.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ KEPT_CALLS: Final = 100_000
 
 
 class Cut(StrEnum):
-    """On which side of a call its caller dies."""
+    """On which side of a call its caller dies; or the call is late, and goes on as if nothing had been."""
 
     BEFORE = "before"
     AFTER = "after"
+    LATE = "late"
+
+
+DEATHS: Final = (Cut.BEFORE, Cut.AFTER)
+"""The two by which a caller dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class DoorCall:
     method: str
     path: str
     """Without the prefix of the door: ``/config``, ``/weights/sha256:…``."""
+    epoch: str = ""
+    """Of its caller, as it was written in the header."""
 
     def __str__(self) -> str:
         return f"{self.door} {self.method} {self.path}"
@@ -49,6 +57,10 @@ class Calls:
     """Ends the caller; the call goes on, or is dropped, when it is done."""
     number: int = 0
     seen: deque[DoorCall] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    admitted: deque[DoorCall] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    """Those whose epoch was not too old, in the order in which they were carried out."""
+    stale: deque[DoorCall] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    """Those whose epoch was."""
 
     def note(self, call: DoorCall) -> Cut | None:
         """Where this call is cut, if it is."""

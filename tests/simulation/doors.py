@@ -25,7 +25,9 @@ from roadstead_gateway.contract import TALLIES_PATH
 from roadstead_gateway.kube import find_access
 from roadstead_gateway.watch import RouteWatch
 from roadstead_worker.agent.door import BearerFile, DoorProblem, door_application, read_body, wire_response
+from roadstead_worker.agent.epoch import EpochFile
 from roadstead_worker.contract import (
+    EPOCH_HEADER,
     ConfigAccepted,
     ConfigRequest,
     FetchRequest,
@@ -96,11 +98,10 @@ class Doors:
         digest = request.match_info["digest"]
 
         def carry_out() -> web.Response:
-            node.epoch.admit_request(request)
             return wire_response(node.fetch(digest, wanted.source, wanted.bytes), status=202)
 
         return await node.line.through(
-            request, lambda: self._mutate(request, f"agent {node.name}", f"/weights/{digest}", carry_out)
+            request, lambda: self._mutate(request, node.epoch, f"agent {node.name}", f"/weights/{digest}", carry_out)
         )
 
     async def _forget(self, request: web.Request) -> web.StreamResponse:
@@ -108,12 +109,11 @@ class Doors:
         digest = request.match_info["digest"]
 
         def carry_out() -> web.Response:
-            node.epoch.admit_request(request)
             node.forget(digest)
             return web.Response(status=204)
 
         return await node.line.through(
-            request, lambda: self._mutate(request, f"agent {node.name}", f"/weights/{digest}", carry_out)
+            request, lambda: self._mutate(request, node.epoch, f"agent {node.name}", f"/weights/{digest}", carry_out)
         )
 
     def _node(self, request: web.Request) -> SimulatedNode:
@@ -130,31 +130,41 @@ class Doors:
         wanted = await read_body(request, ConfigRequest)
 
         def carry_out() -> web.Response:
-            cell.epoch.admit_request(request)
             return wire_response(ConfigAccepted(base=cell.put(wanted)))
 
         return await cell.line.through(
-            request, lambda: self._mutate(request, f"cell {cell.name}", "/config", carry_out)
+            request, lambda: self._mutate(request, cell.epoch, f"cell {cell.name}", "/config", carry_out)
         )
 
     def _cell(self, request: web.Request) -> SimulatedCell:
         return _named(self._fleet.cells, request.match_info["cell"])
 
     async def _mutate(
-        self, request: web.Request, door: str, path: str, carry_out: Callable[[], web.Response]
+        self, request: web.Request, epoch: EpochFile, door: str, path: str, carry_out: Callable[[], web.Response]
     ) -> web.StreamResponse:
         """Carry the call out, unless its caller is to die before it; answer, unless it is to die after it."""
         calls = self._fleet.calls
-        cut = calls.note(DoorCall(door=door, method=request.method, path=path))
-        if cut is Cut.BEFORE:
+        call = DoorCall(door=door, method=request.method, path=path, epoch=request.headers.get(EPOCH_HEADER, ""))
+        cut = calls.note(call)
+        if cut in (Cut.BEFORE, Cut.LATE):
             await calls.cut()
+        if cut is Cut.BEFORE:
             return abort(request)
         try:
+            self._admit(request, epoch, call)
             answer = carry_out()
         finally:
             if cut is Cut.AFTER:
                 await calls.cut()
         return answer
+
+    def _admit(self, request: web.Request, epoch: EpochFile, call: DoorCall) -> None:
+        try:
+            epoch.admit_request(request)
+        except DoorProblem:
+            self._fleet.calls.stale.append(call)
+            raise
+        self._fleet.calls.admitted.append(call)
 
     # --- gateways ---
 

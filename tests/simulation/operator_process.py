@@ -38,14 +38,14 @@ def operator_environment(
         "ROADSTEAD_DATABASE_URL": database_url,
         "ROADSTEAD_INSTALLATION": installation,
         "ROADSTEAD_IDENTITY": f"operator-of-{namespace}",
-        "ROADSTEAD_LISTEN": f"127.0.0.1:{_free_port()}",
+        "ROADSTEAD_LISTEN": free_address(),
     }
 
 
-def _free_port() -> int:
+def free_address() -> str:
+    """Where nobody listens yet."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,7 +5,8 @@ speak for somebody with fewer rights. Towards the caller it is plain HTTP on loo
 Watches are passed on line by line. It lives in the event loop of its test, so a test must not block that loop for long.
 
 ``on_mutation`` is asked before each counted call (see :attr:`Call.counted`), with its number from 1: ``Cut.BEFORE``
-awaits ``cut`` and drops the call, ``Cut.AFTER`` has it carried out, awaits ``cut`` and tells nobody.
+awaits ``cut`` and drops the call, ``Cut.AFTER`` has it carried out, awaits ``cut`` and tells nobody;
+``Cut.LATE`` awaits ``cut`` before all else.
 """
 
 from __future__ import annotations
@@ -142,8 +143,9 @@ class ApiProxy:
         call = read_call(request.method, request.path, request.query, at=asyncio.get_running_loop().time())
         self.calls.append(call)
         side = self._side(call)
-        if side is Cut.BEFORE:
+        if side in (Cut.BEFORE, Cut.LATE):
             await self.cut()
+        if side is Cut.BEFORE:
             return _abort(request)
         answer = await self._under_faults(request, call)
         if side is Cut.AFTER:

@@ -13,6 +13,8 @@ from typing import Final
 
 _ENCRYPTION: Final = {80877103, 80877104}
 """The codes by which a client asks for TLS or GSSAPI before it says anything else."""
+UNFINISHED: Final = frozenset({b"P", b"B", b"D", b"E", b"C"})
+"""Kinds that a client sends before others, which end the question: a Sync, as a rule."""
 _WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 
 

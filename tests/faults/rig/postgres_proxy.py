@@ -2,8 +2,9 @@
 
 ``on_commit`` is asked at each COMMIT of a transaction that inserted, changed or deleted a row, with its number from 1:
 ``Cut.BEFORE`` awaits ``cut`` and ends both connections before the server hears of the COMMIT, so that it rolls back;
-``Cut.AFTER`` lets the server commit, awaits ``cut`` and tells nobody. Passwords and rows pass through unread and are
-not kept. What a proxy cannot do (read-only, locks, no more connections) a test does to the server itself.
+``Cut.AFTER`` lets the server commit, awaits ``cut`` and tells nobody; ``Cut.LATE`` awaits ``cut`` and passes the COMMIT
+on, if the server has not ended the connection by then. Passwords and rows pass through unread and are not kept.
+What a proxy cannot do (read-only, locks, no more connections) a test does to the server itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 from sqlalchemy.engine import URL
 
-from tests.faults.rig.postgres_messages import Conversation, Message, read_first, read_message
+from tests.faults.rig.postgres_messages import UNFINISHED, Conversation, Message, read_first, read_message
 from tests.simulation.calls import Cut
 
 _DEFAULT_PORT: Final = 5432
@@ -118,6 +119,7 @@ class PostgresProxy:
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, conversation: Conversation
     ) -> None:
+        question = b""
         while True:
             message = await read_message(reader)
             await self._flowing.wait()
@@ -125,8 +127,12 @@ class PostgresProxy:
                 await asyncio.sleep(self.delay_seconds)
             if conversation.asks_to_commit(message):
                 await self._commit(conversation)
-            writer.write(message.wire)
-            await writer.drain()
+            question += message.wire
+            if message.kind not in UNFINISHED:
+                # Whole, as it was sent: a server that has heard half a question does not count as idle.
+                writer.write(question)
+                await writer.drain()
+                question = b""
 
     async def _commit(self, conversation: Conversation) -> None:
         if not conversation.wrote:
@@ -138,6 +144,8 @@ class PostgresProxy:
                 raise _Severed
             case Cut.AFTER:
                 conversation.committing = True
+            case Cut.LATE:
+                await self.cut()
             case None:
                 pass
 

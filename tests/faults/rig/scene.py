@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from tests.simulation.catalogue import source_of
 from tests.simulation.doors import served
 from tests.simulation.fleet import SimulatedFleet, write_directory
 from tests.simulation.heartbeats import Heartbeats
-from tests.simulation.operator_process import operator_environment
+from tests.simulation.operator_process import free_address, operator_environment
 
 NODES: Final = 3
 _KINDS: Final = "/apis/roadstead.dev/v1alpha1"
@@ -179,6 +179,31 @@ class Scene:
 
 
 @asynccontextmanager
+async def another(
+    scene: Scene, name: str, *, kubeconfig: Path, as_user: str = "", more: Mapping[str, str] | None = None
+) -> AsyncIterator[Scene]:
+    """The same scene as a second operator sees it: by lines of its own to the API server and to Postgres.
+
+    The operator is not started yet, and is ended with the block.
+    """
+    folder = scene.operator.log.parent / name
+    folder.mkdir()
+    async with api_proxy(kubeconfig, as_user=as_user) as kube, postgres_proxy(scene.database) as ledger:
+        environment = {
+            **scene.operator.environment,
+            "KUBECONFIG": str(kube.write_kubeconfig(folder / "kubeconfig")),
+            "ROADSTEAD_DATABASE_URL": as_libpq(ledger.url),
+            "ROADSTEAD_IDENTITY": name,
+            "ROADSTEAD_LISTEN": free_address(),
+        }
+        operator = SceneOperator(environment={**environment, **(more or {})}, log=folder / "operator.log")
+        try:
+            yield replace(scene, kube=kube, ledger=ledger, operator=operator)
+        finally:
+            await operator.kill()
+
+
+@asynccontextmanager
 async def raised(
     *,
     kubeconfig: Path,
@@ -210,7 +235,7 @@ async def raised(
             namespace=namespace,
             directory=directory,
             door_token=token,
-            database_url=ledger.url.set(drivername="postgresql").render_as_string(hide_password=False),
+            database_url=as_libpq(ledger.url),
             installation=namespace,
         )
         operator = SceneOperator(environment={**environment, **(more or {})}, log=folder / "operator.log")
@@ -230,6 +255,11 @@ async def raised(
             await operator.kill()
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+
+
+def as_libpq(url: URL) -> str:
+    """As an operator is told of its database."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 async def _nodes(api: Api, fleet: SimulatedFleet) -> None:
