@@ -100,6 +100,7 @@ class Late:
         pytest.param(Late("cell", ANOTHER_SPEC, FROZEN_SECONDS), id="a cell is configured"),
         pytest.param(Late("agent", CREATE), id="weights are fetched"),
         pytest.param(Late("patch modelroutes", ANOTHER_SPEC), id="a route is published"),
+        pytest.param(Late("COMMIT", ANOTHER_SPEC), id="a release is numbered"),
     ],
 )
 async def test_what_a_leader_that_was_held_still_writes_late_is_refused_and_it_ends(

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -76,6 +76,7 @@ class Database:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
         self._connections: WeakSet[Any] = WeakSet()
         event.listen(self._engine, "do_connect", self._to_the_address_of_now)
+        event.listen(self._engine, "after_cursor_execute", _count_idleness_again)
         event.listen(self._engine, "connect", lambda connection, _: self._connections.add(connection))
 
     async def transact(self, work: Callable[[Session], T]) -> T:
@@ -137,6 +138,18 @@ class Database:
             # Closed meanwhile is as good: psycopg and the system say so by an error.
             with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as wire:
                 wire.shutdown(socket.SHUT_RDWR)
+
+
+def _count_idleness_again(connection: Connection, *told: object) -> None:
+    """Have the server end this transaction if we are stopped in the middle of it.
+
+    psycopg sends many rows as a pipeline, and after it a Flush; with that Postgres (18, at least) forgets its
+    ``idle_in_transaction_session_timeout`` until the next statement. A leader that is stopped before its COMMIT would
+    hold the epoch's row, and keep its successor from writing for as long as it is stopped.
+    """
+    *_, of_many_rows = told
+    if of_many_rows:
+        connection.exec_driver_sql("SELECT 1")
 
 
 def first_line(error: SQLAlchemyError) -> str:
