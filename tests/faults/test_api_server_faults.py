@@ -22,6 +22,7 @@ from roadstead.ports import DoorError
 from roadstead.runtime.main import EXIT_LEASE_LOST
 from tests.faults.rig.kube_calls import Match
 from tests.faults.rig.kube_faults import Fault, refusal
+from tests.faults.rig.rights import RIGHTS, allow
 from tests.faults.rig.scene import Scene, raised
 from tests.fixtures.control_plane import RunningControlPlane, control_plane_of_its_own
 from tests.fixtures.patience import wait_until
@@ -178,22 +179,6 @@ async def test_rights_that_are_taken_away_are_told_and_survived(
         await scene.until(scene.model().serves(3), "control is back", seconds=BACK_SECONDS)
         assert scene.operator.lives == 1
     plane.kubectl("delete", "clusterrole,clusterrolebinding", namespace)
-
-
-Rule = tuple[tuple[str, ...], tuple[str, ...]]
-RIGHTS: dict[str, Rule] = {
-    "": (("nodes", "pods", "namespaces"), ("*",)),
-    "apps": (("controllerrevisions",), ("*",)),
-    "coordination.k8s.io": (("leases",), ("*",)),
-    "roadstead.dev": (("*",), ("*",)),
-}
-"""By group: resources and verbs."""
-
-
-def allow(plane: RunningControlPlane, name: str, rights: dict[str, Rule]) -> None:
-    rules = [{"apiGroups": [group], "resources": rule[0], "verbs": rule[1]} for group, rule in rights.items()]
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
-    plane.kubectl("apply", "-f", "-", stdin=json.dumps(role | {"rules": rules}))
 
 
 def holds(scene: Scene, replicas: int) -> Callable[[], Awaitable[bool]]:

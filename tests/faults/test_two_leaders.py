@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,22 @@ from sqlalchemy.engine import URL
 
 from roadstead.runtime.main import EXIT_LEASE_LOST
 from roadstead_migrations import runner
-from tests.faults.rig.kube_calls import Call
+from tests.faults.rig.kube_calls import Call, Match
+from tests.faults.rig.kube_faults import BlackHole, Fault, HalfOpen
+from tests.faults.rig.operator_with_clock import OFF_SECONDS
+from tests.faults.rig.rights import RIGHTS, allow
 from tests.faults.rig.scene import Scene, another, raised
-from tests.faults.rig.two_operators import HeldCall, LifeOf, end_of, started
+from tests.faults.rig.two_operators import (
+    LEASES,
+    HeldCall,
+    LifeOf,
+    began_with,
+    end_of,
+    lease_of,
+    moment_of,
+    started,
+    told,
+)
 from tests.fixtures.control_plane import RunningControlPlane
 from tests.simulation.calls import DoorCall
 from tests.simulation.scenario import LIFE, Step
@@ -144,3 +158,181 @@ def refusal_of(held: HeldCall) -> str:
     if isinstance(call, Call):
         return "409 Conflict" if call.status == 409 else ""
     return "the server had ended its transaction" if held.dropped else ""
+
+
+# ── Partitioned ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_leader_that_cannot_reach_the_api_server_stops_before_another_leads(
+    two: tuple[Scene, Scene], worlds: list[World], say: Say
+) -> None:
+    """It goes on reaching doors and ledger; a node dies meanwhile."""
+    leader, standby = two
+    life = LifeOf(leader)
+    async with life.sampled():
+        await life.play(LIFE[:3], leader)
+        await life.becomes(worlds[2], leader)
+        with leader.kube.failing(*PARTITION):
+            began = time.monotonic()
+            await life.begin(NODE_LOST)
+            taken = asyncio.create_task(standby.until(standby.leads, "another leads", seconds=30))
+            ended = await end_of(leader, within_seconds=20)
+            assert not taken.done(), "two led at once"
+            await taken
+            done = await life.ends(NODE_LOST, standby)
+            await life.becomes(worlds[3], standby)
+        assert leader.operator.exit_status == EXIT_LEASE_LOST
+        apart = moment_of(standby, "lease taken") - moment_of(leader, "operator.ends")
+        assert apart > timedelta(seconds=1), apart
+        admitted = leader.fleet.calls.admitted
+        assert set(began_with(admitted, "2")) <= {"2"}, admitted
+
+        await started(leader, leading=False)
+        await life.becomes(worlds[3], standby)
+    say(
+        f"partitioned: the leader ended after {ended:.1f} s, another led after {taken.result():.1f} s, "
+        f"{apart.total_seconds():.1f} s later, and had dealt with a lost node {done:.1f} s after that; "
+        f"whole outage {time.monotonic() - began:.0f} s"
+    )
+
+
+PARTITION = (
+    Fault(match=Match(), effect=BlackHole()),
+    Fault(match=Match(verbs=("watch",)), effect=HalfOpen()),
+)
+
+
+# ── Rights ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_leader_without_rights_to_the_lease_says_so_and_leaves_it_to_one_that_has_them(
+    plane: RunningControlPlane, database: URL, namespace: str, tmp_path: Path, say: Say
+) -> None:
+    plane.kubectl("create", "namespace", namespace)
+    for name in (namespace, f"{namespace}-standby"):
+        allow(plane, name, RIGHTS)
+        account = f"--serviceaccount={namespace}:{name}"
+        plane.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+    of = f"system:serviceaccount:{namespace}:{namespace}"
+    kubeconfig = plane.kubeconfig
+    async with (
+        raised(kubeconfig=kubeconfig, database=database, namespace=namespace, folder=tmp_path, as_user=of) as leader,
+        another(leader, "standby", kubeconfig=kubeconfig, as_user=f"{of}-standby") as standby,
+    ):
+        await started(leader, leading=True)
+        await started(standby, leading=False)
+        await leader.model().create()
+        await leader.until(leader.model().serves(2), "the model serves")
+
+        allow(plane, namespace, {group: rule for group, rule in RIGHTS.items() if group != "coordination.k8s.io"})
+        taken = asyncio.create_task(standby.until(standby.leads, "another leads", seconds=30))
+        ended = await end_of(leader, within_seconds=15)
+        assert not taken.done(), "two led at once"
+        assert leader.operator.exit_status == EXIT_LEASE_LOST
+        why = leader.lines("operator.ends")[-1]["why"]
+        assert "forbidden" in why, why
+        assert "leases" in why, why
+
+        await leader.operator.start()
+        await taken
+        await leader.said("lease not taken", code="Forbidden", level="warning")
+        await leader.model().scale(3)
+        scaled = await standby.until(leader.model().serves(3), "the other does the work")
+        assert await told(leader, "readyz") == {"synced": True, "leading": False}
+
+        allow(plane, namespace, RIGHTS)
+        tries = len([call for call in leader.kube.made(LEASES) if call.status == 200])
+
+        async def looks_again() -> bool:
+            return len([call for call in leader.kube.made(LEASES) if call.status == 200]) >= tries + 3
+
+        await leader.until(looks_again, "it may look at the Lease again")
+        assert await standby.leads()
+        assert not await leader.leads()
+        assert (await lease_of(leader))["metadata"]["annotations"] == {"roadstead.dev/epoch": "2"}
+    plane.kubectl("delete", "clusterrole,clusterrolebinding", namespace, f"{namespace}-standby")
+    say(
+        f"without rights: the leader ended after {ended:.1f} s ({why}); another led after {taken.result():.1f} s "
+        f"and scaled {scaled:.1f} s after it was asked"
+    )
+
+
+# ── Clocks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ahead", [1, -1], ids=["leader ahead, standby behind", "leader behind, standby ahead"])
+async def test_a_clock_that_is_an_hour_off_neither_takes_a_living_lease_nor_holds_a_dead_one(
+    resting: Scene, plane: RunningControlPlane, ahead: int, say: Say
+) -> None:
+    """Of both, in opposite directions: two hours apart."""
+    of_the_leader = {OFF_SECONDS: str(ahead * 3600)}
+    of_the_standby = {OFF_SECONDS: str(-ahead * 3600)}
+    async with another(resting, "standby", kubeconfig=plane.kubeconfig, more=of_the_standby) as standby:
+        leader = resting
+        leader.operator.environment = {**leader.operator.environment, **of_the_leader}
+        for scene in (leader, standby):
+            scene.operator.program = "tests.faults.rig.operator_with_clock"
+        await started(leader, leading=True)
+        renewed = datetime.fromisoformat((await lease_of(leader))["spec"]["renewTime"])
+        assert abs((renewed - datetime.now(UTC)).total_seconds()) > 3500, "the clock is right"
+        await started(standby, leading=False)
+        await leader.model().create()
+        await leader.until(leader.model().serves(2), "the model serves")
+        looked = len(standby.kube.made(LEASES))
+
+        async def looks() -> bool:
+            return len(standby.kube.made(LEASES)) >= looked + 4
+
+        await standby.until(looks, "it looks at the Lease again and again")
+        assert await leader.leads()
+        assert not await standby.leads()
+
+        await leader.operator.kill()
+        taken = await standby.until(standby.leads, "another leads", seconds=25)
+        assert taken > 10, "it took a Lease that had just been renewed"
+        await standby.model().scale(3)
+        await standby.until(standby.model().serves(3), "the model is scaled")
+        await standby.model().delete()
+        gone = await standby.until(standby.model().gone, "the model is deleted")
+        assert standby.slots() == {}
+    say(f"clocks two hours apart: another led {taken:.1f} s after the leader was killed; deleted in {gone:.1f} s")
+
+
+# ── In peace ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_leader_that_is_asked_to_end_hands_over_within_seconds(
+    two: tuple[Scene, Scene], worlds: list[World], say: Say
+) -> None:
+    """In the middle of a change: its turn ends, and what is left to do the other does."""
+    leader, standby = two
+    life, asked = LifeOf(leader), asyncio.Event()
+
+    def look(_: DoorCall) -> None:
+        asked.set()
+
+    async with life.sampled():
+        await life.play(LIFE[:2], leader)
+        leader.fleet.calls.on_mutation = look
+        await life.begin(ANOTHER_SPEC)
+        await asked.wait()
+        began = time.monotonic()
+        ending = asyncio.create_task(leader.operator.end())
+        taken = await standby.until(standby.leads, "another leads")
+        done = await life.ends(ANOTHER_SPEC, standby)
+        await ending
+        ended = time.monotonic() - began
+        assert leader.operator.exit_status == 0, leader.words()
+        await life.becomes(worlds[2], standby)
+
+        written = standby.kube.mutations + standby.ledger.commits
+        await started(leader, leading=False)
+        began = time.monotonic()
+        await standby.operator.end()
+        again = await leader.until(leader.leads, "it leads again") + time.monotonic() - began
+        await life.becomes(worlds[2], leader)
+        assert not leader.fleet.calls.stale
+    say(
+        f"in peace: another led {taken:.1f} s after SIGTERM and was done {done:.1f} s later ({written} writes), all of "
+        f"the old one was gone after {ended:.1f} s; at rest {again:.1f} s"
+    )

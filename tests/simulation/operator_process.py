@@ -54,6 +54,8 @@ class OperatorProcess:
 
     environment: Mapping[str, str]
     log: Path
+    program: str = "roadstead.runtime"
+    """The module that is run."""
     orphans: list[str] = field(default_factory=list)
     """Processes that outlived an operator that was killed."""
     _process: asyncio.subprocess.Process | None = field(default=None)
@@ -63,7 +65,7 @@ class OperatorProcess:
         environment = {**self.environment, **({"ROADSTEAD_IDENTITY": identity} if identity else {})}
         with self.log.open("ab") as said:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "roadstead.runtime", env=environment, stderr=said
+                sys.executable, "-m", self.program, env=environment, stderr=said
             )
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -171,7 +172,22 @@ async def end_of(scene: Scene, *, within_seconds: float) -> float:
     return time.monotonic() - began
 
 
-def epochs_never_fall(calls: Mapping[str, object] | Sequence[DoorCall]) -> bool:
-    """Whether no door carried out a call of an older epoch after one of a newer."""
-    epochs = [int(call.epoch) for call in calls if isinstance(call, DoorCall)]
-    return epochs == sorted(epochs)
+def began_with(calls: Iterable[DoorCall], epoch: str) -> list[str]:
+    """The epochs of the calls from the first one of that epoch on."""
+    epochs = [call.epoch for call in calls]
+    return epochs[epochs.index(epoch) :] if epoch in epochs else []
+
+
+def moment_of(scene: Scene, event: str) -> datetime:
+    """When its operator last said so."""
+    return datetime.fromisoformat(scene.lines(event)[-1]["timestamp"])
+
+
+async def lease_of(scene: Scene) -> Object:
+    """The Lease that both fight for, past the proxies."""
+    found: Object = await scene.api.request("GET", lease_path(scene))
+    return found
+
+
+def lease_path(scene: Scene) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{scene.namespace}/leases/roadstead-operator"
