@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from roadstead.runtime.main import EXIT_LEASE_LOST
 from roadstead_migrations import runner
 from tests.faults.rig.kube_calls import Call, Match
-from tests.faults.rig.kube_faults import BlackHole, Fault, HalfOpen
+from tests.faults.rig.kube_faults import BlackHole, Delay, Fault, HalfOpen
 from tests.faults.rig.operator_with_clock import OFF_SECONDS
 from tests.faults.rig.rights import RIGHTS, allow
 from tests.faults.rig.scene import Scene, another, raised
@@ -284,18 +284,27 @@ async def test_a_clock_that_is_an_hour_off_neither_takes_a_living_lease_nor_hold
             return len(standby.kube.made(LEASES)) >= looked + 4
 
         await standby.until(looks, "it looks at the Lease again and again")
+        assert abs(await ready_since(leader) - datetime.now(UTC)) < MINUTE, "its status tells the wrong time"
         assert await leader.leads()
         assert not await standby.leads()
 
         await leader.operator.kill()
         taken = await standby.until(standby.leads, "another leads", seconds=25)
         assert taken > 10, "it took a Lease that had just been renewed"
-        await standby.model().scale(3)
-        await standby.until(standby.model().serves(3), "the model is scaled")
+        await standby.model().scale(0)
+        await standby.until(standby.model().serves(0), "the model is scaled")
+        assert abs(await ready_since(standby) - datetime.now(UTC)) < MINUTE, "its status tells the wrong time"
         await standby.model().delete()
         gone = await standby.until(standby.model().gone, "the model is deleted")
         assert standby.slots() == {}
     say(f"clocks two hours apart: another led {taken:.1f} s after the leader was killed; deleted in {gone:.1f} s")
+
+
+MINUTE = timedelta(minutes=1)
+
+
+async def ready_since(scene: Scene) -> datetime:
+    return datetime.fromisoformat((await scene.model().condition("Ready"))["lastTransitionTime"])
 
 
 # ── In peace ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -336,3 +345,27 @@ async def test_a_leader_that_is_asked_to_end_hands_over_within_seconds(
         f"in peace: another led {taken:.1f} s after SIGTERM and was done {done:.1f} s later ({written} writes), all of "
         f"the old one was gone after {ended:.1f} s; at rest {again:.1f} s"
     )
+
+
+async def test_a_new_operator_reads_its_lists_while_it_waits_for_a_dead_ones_lease(
+    scene: Scene, plane: RunningControlPlane, say: Say
+) -> None:
+    """It might wait for them first, and only then look at the Lease for the first time."""
+    lists = Match(verbs=("list",))
+    async with another(scene, "heir", kubeconfig=plane.kubeconfig) as heir:
+        await scene.operator.kill()
+        killed = time.monotonic()
+        with heir.kube.failing(Fault(match=lists, effect=Delay(LISTS_SECONDS))):
+            await heir.operator.start()
+            taken = await heir.until(heir.leads, "it leads", seconds=40)
+            led = asyncio.get_running_loop().time()
+        looked = heir.kube.made(LEASES)[0].at
+        assert led - looked < LEASE_SECONDS + LISTS_SECONDS / 2, "it looked at the Lease only when it had the lists"
+        assert heir.kube.made(LEASES)[0].at < heir.kube.made(lists)[0].at + 1
+    say(
+        f"started when the leader died, lists taking {LISTS_SECONDS:g} s: it led {taken:.1f} s after its start, "
+        f"{time.monotonic() - killed:.1f} s after the death, {led - looked:.1f} s after its first look at the Lease"
+    )
+
+
+LEASE_SECONDS, LISTS_SECONDS = 15.0, 8.0

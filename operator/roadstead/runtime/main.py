@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 
 import structlog
 
@@ -42,6 +41,7 @@ EXIT_LEASE_LOST = 3
 _LAST_TURN_SECONDS = 15.0
 _RETRY_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
+_CLOCK_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -69,32 +69,36 @@ async def run(settings: OperatorSettings) -> None:
         # Before anything that waits for the API server: a process that waits is well, and nobody is to end it for that.
         health = await serve_health(settings.listen, vitals=_vitals(epoch, lambda: loop, cluster), metrics=metrics)
         stack.push_async_callback(health.cleanup)
+        # Doors tell by the clock how old an answer is: it is put right before they give the first one.
+        await cluster.put_clock_right(within_seconds=_CLOCK_SECONDS)
         doors = await stack.enter_async_context(
             Doors.open(
                 _directory(settings, cluster, workloads),
                 token_file=settings.door_token_file,
                 epoch=epoch,
-                clock=_now,
+                clock=cluster.clock,
                 poke=trigger.poke,
             )
         )
         epoch.leadership = cluster.leadership(
             _lease(settings, workloads), doors=doors.highest_epoch, lost=_end_the_process
         )
+        following = asyncio.create_task(epoch.leadership.follow(), name="follow the Lease")
+        stack.callback(following.cancel)
         postgres = await stack.enter_async_context(await _ledger(settings, cluster, epoch=epoch, trigger=trigger))
         ledger = await stack.enter_async_context(PromptLedger(postgres, poke=trigger.poke))
         ports = Ports(cluster=cluster, agents=doors.agents, cells=doors.cells, gateways=doors.gateways, ledger=ledger)
         planner = await stack.enter_async_context(PlannerProcess())
         resolutions = ResolutionBook()
         outlook = Outlook(
-            ports=ports, planner=planner, resolutions=resolutions, clock=_now, leading=lambda: epoch.leading
+            ports=ports, planner=planner, resolutions=resolutions, clock=cluster.clock, leading=lambda: epoch.leading
         )
         loop = FleetLoop(
             turn=Turn(
                 ports=ports,
                 planner=planner,
                 resolutions=resolutions,
-                clock=_now,
+                clock=cluster.clock,
                 count=metrics.count_action,
                 note=outlook.note,
             ),
@@ -105,6 +109,7 @@ async def run(settings: OperatorSettings) -> None:
         )
         await stack.enter_async_context(served_read_api(settings, outlook=outlook, ports=ports, logs=doors.agents.logs))
         await _synced(cluster)
+        following.cancel()
         leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")
         await edge.serve(
             models=cluster.deliver_model,
@@ -124,7 +129,7 @@ def _directory(settings: OperatorSettings, cluster: KubernetesCluster, workloads
         pods=cluster.doors,
         nodes=cluster.nodes,
         cells=workloads.cells.items() if workloads is not None else (),
-        clock=_now,
+        clock=cluster.clock,
     )
 
 
@@ -184,7 +189,7 @@ async def _ledger(
         settings.database_address(),
         installation=installation,
         epoch=epoch,
-        clock=_now,
+        clock=cluster.clock,
         poke=trigger.poke,
     )
     try:
@@ -230,7 +235,3 @@ async def _end(leading: asyncio.Task[None], loop: FleetLoop, leadership: Leaders
 def _end_the_process(why: str) -> None:
     log.error("operator.ends", why=why)
     os._exit(EXIT_LEASE_LOST)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -86,6 +86,17 @@ async def test_one_of_two_leads_and_the_other_follows_when_it_goes_silent(candid
     assert await asyncio.wait_for(waiting, timeout=10) == epoch + 1
 
 
+async def test_who_followed_a_dead_leaders_lease_need_not_wait_again(candidate: Candidate) -> None:
+    first, second = candidate("a"), candidate("b")
+    epoch = await first.acquire()
+    following = asyncio.create_task(second.follow())
+    await asyncio.wait([following], timeout=2.5)
+    assert not second.leading, "it is not ready"
+    following.cancel()
+
+    assert await asyncio.wait_for(second.acquire(), timeout=1.0) == epoch + 1
+
+
 async def test_a_released_lease_is_taken_at_once(candidate: Candidate, losses: list[str]) -> None:
     first, second = candidate("a"), candidate("b")
     epoch = await first.acquire()

@@ -19,6 +19,7 @@ import kopf
 from kubernetes.aio import client, config
 
 from roadstead.adapters.kube.retry_after import NotYet, RetryAfter
+from roadstead.adapters.kube.server_clock import ServerClock
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.ports import DoorError
 
@@ -45,6 +46,7 @@ class Api:
         self._connection = connection
         self._settings = settings
         self._retry_after = RetryAfter()
+        self.clock = ServerClock()
 
     async def request(
         self,
@@ -178,6 +180,7 @@ class Api:
         )
         response: aiohttp.ClientResponse = answer.response
         self._retry_after.heard(response.status, response.headers.get("Retry-After"))
+        self.clock.heard(response.headers.get("Date"))
         return response
 
 

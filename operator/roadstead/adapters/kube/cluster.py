@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 
 import kopf
 
@@ -36,6 +37,7 @@ from roadstead.domain.plan import ModelReport, PoolReport
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import EngineBuild, Node, Pool, Route
 from roadstead.domain.workload import ClaimWish, NodePod, PodWish
+from roadstead.ports import DoorError
 
 
 class KubernetesCluster:
@@ -58,6 +60,7 @@ class KubernetesCluster:
                 budgets=known.budgets,
                 adoptions=known.adoptions,
             ),
+            clock=self.clock,
         )
 
     @classmethod
@@ -87,6 +90,15 @@ class KubernetesCluster:
                 raise
 
     # ── What is known ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def clock(self) -> datetime:
+        """The time in UTC, by which everything is stamped and timed: the API server's."""
+        return self._api.clock()
+
+    async def put_clock_right(self, *, within_seconds: float) -> None:
+        """By an answer of the API server, whatever it says; if it is away, by the first one that comes."""
+        with suppress(DoorError):
+            await self._api.request("GET", "/version", timeout_seconds=within_seconds, at_once=True)
 
     @property
     def synced(self) -> bool:

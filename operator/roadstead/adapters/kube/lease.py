@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import structlog
 
@@ -68,6 +69,8 @@ class _Seen:
 class Leadership:
     """One candidate. ``acquire``, then ``keep`` as a task of its own, then ``release``; once lost, never again.
 
+    Whoever is not ready to lead yet may ``follow`` before that, so that a dead holder's time runs meanwhile.
+
     ``keep`` ends by itself after ``release``; cancelling it before that counts as losing the Lease.
     """
 
@@ -91,6 +94,15 @@ class Leadership:
         self.leading = False
         self.epoch = 0
         """Ours while leading. Every write to a door carries it."""
+
+    async def follow(self) -> NoReturn:
+        """Look at the Lease again and again, without taking it, until cancelled."""
+        while True:
+            try:
+                self._look_at(await self._read())
+            except DoorError as error:
+                _log.debug("lease not seen", code=error.code, why=error.message)
+            await self._pause()
 
     async def acquire(self) -> int:
         """Wait until we lead; the epoch."""
@@ -137,12 +149,7 @@ class Leadership:
     # ── Taking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _try_to_take(self) -> None:
-        try:
-            lease = await self._api.request("GET", self._path, at_once=True)
-        except ApiRefused as refusal:
-            if refusal.status != _NOT_FOUND:
-                raise
-            lease = {}
+        lease = await self._read()
         self._look_at(lease)
         if self._held(lease):
             return
@@ -150,6 +157,15 @@ class Leadership:
         self._lease = lease
         await self._write(holder=self._settings.identity, epoch=epoch, taking=True)
         self.leading = True
+
+    async def _read(self) -> Object:
+        """The Lease; empty if there is none."""
+        try:
+            return await self._api.request("GET", self._path, at_once=True)
+        except ApiRefused as refusal:
+            if refusal.status != _NOT_FOUND:
+                raise
+            return {}
 
     def _look_at(self, lease: Object) -> None:
         spec = lease.get("spec", {})

@@ -8,8 +8,6 @@ it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import structlog
 
 from roadstead.adapters.kube import render
@@ -181,7 +179,7 @@ class Writer:
         if stored is None:
             return
         wanted = render.status(
-            report, published=stored.value.status, now=datetime.now(UTC), url=self._settings.gateway_url
+            report, published=stored.value.status, now=self._api.clock(), url=self._settings.gateway_url
         )
         if render.same_status(wanted, stored.value.status):
             return
