@@ -24,9 +24,9 @@ import pytest
 
 from roadstead.embedded.readiness import answers
 from tests.faults.rig.outage import ended, held_still
+from tests.faults.rig.pair import pair
 from tests.faults.rig.two_gateways import TwoGateways, two_gateways
 from tests.fixtures.embedded_fleet import EmbeddedFleet
-from tests.fixtures.patience import found
 from tests.fixtures.steady_client import SteadyClient, steady_client
 
 pytestmark = pytest.mark.faults
@@ -47,16 +47,8 @@ EVERYTHING: Final = ("operator", "postgres", *CONTROL_PLANE, *RAY)
 @pytest.fixture(scope="module")
 def alone(fleet: EmbeddedFleet) -> Iterator[str]:
     """A model with a replica on each of the two nodes."""
-    fleet.apply(NAME, {"q4": fleet.weights.q4}, replicas=2, requirements={"contextTokens": 1024, "concurrency": 4})
-    asyncio.run(found(lambda: _two_serve(fleet), "both replicas serve", seconds=120))
-    asyncio.run(fleet.answers(NAME))
-    yield NAME
-    fleet.kubectl("delete", "lm", NAME, "--timeout=60s")
-
-
-async def _two_serve(fleet: EmbeddedFleet) -> bool | None:
-    model = fleet.model(NAME)
-    return (model is not None and model.is_true("Ready") and model.status.get("readyReplicas") == 2) or None
+    with pair(fleet, NAME) as name:
+        yield name
 
 
 class Watch:

@@ -152,6 +152,7 @@ def large_fleet(*, models: int, nodes: int, cells: int, postgres: URL) -> Iterat
         stack.callback(simulation.wait, 30)
         stack.callback(simulation.terminate)
         _until_doors_are_open(fleet, simulation)
+        _until_nodes_are_welcome(fleet)
         _give_an_account(fleet, admin)
         stack.callback(fleet.stop)
         yield fleet
@@ -179,6 +180,14 @@ def _until_doors_are_open(fleet: LargeFleet, simulation: subprocess.Popen[bytes]
         assert simulation.poll() is None, "the simulation ended"
         assert time.monotonic() < deadline, "the simulation's doors did not open"
         time.sleep(0.2)
+
+
+def _until_nodes_are_welcome(fleet: LargeFleet) -> None:
+    """A new Node is tainted until its controller has seen it Ready: of a thousand, that takes minutes."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while tainted := [node for node in fleet.get("nodes")["items"] if node["spec"].get("taints")]:
+        assert time.monotonic() < deadline, f"{len(tainted)} Nodes are still tainted"
+        time.sleep(5.0)
 
 
 def _give_an_account(fleet: LargeFleet, admin: Path) -> None:
