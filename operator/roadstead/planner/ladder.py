@@ -36,8 +36,6 @@ class Rung:
     verdict: Verdict
     settled: bool
     """False while an answer is still to come."""
-    pending: bool = False
-    """Whether somebody is looking: an agent was asked, or is going to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +52,8 @@ class Ladder:
 
     @property
     def pending(self) -> bool:
-        """Whether an answer is under way."""
-        return any(rung.pending for rung in self.rungs)
+        """Whether an answer is under way: somebody can look, and was asked or is going to be."""
+        return any(rung.verdict.reason is Reason.RESOLVING for rung in self.rungs)
 
     @property
     def complete(self) -> bool:
@@ -119,11 +117,10 @@ def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | Non
     found = {key.node: answer.artifact for key, answer in answers.items() if isinstance(answer, Resolved)}
     if not answers:
         message = f"{variant.name}: no selected node has an agent that answers, so nobody can look at {variant.source}"
-        return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message), pending=False)
+        return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message))
     pending = [answer for answer in answers.values() if answer is None or isinstance(answer, Resolving)]
     if pending:
-        verdict = Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}")
-        return _open(variant, verdict, pending=True)
+        return _open(variant, Verdict(reason=Reason.RESOLVING, message=f"{variant.name}: {_progress(pending)}"))
     if not found:
         refusal = next(answer for answer in answers.values() if isinstance(answer, Unresolved))
         verdict = Verdict(reason=Reason.of_agent(refusal.code), message=f"{variant.name}: {refusal.message}")
@@ -146,8 +143,8 @@ def _resolved(variant: VariantSpec, artifact: Artifact) -> Rung:
     return Rung(variant=variant, artifact=artifact, verdict=verdict, settled=True)
 
 
-def _open(variant: VariantSpec, verdict: Verdict, *, pending: bool) -> Rung:
-    return Rung(variant=variant, artifact=None, verdict=verdict, settled=False, pending=pending)
+def _open(variant: VariantSpec, verdict: Verdict) -> Rung:
+    return Rung(variant=variant, artifact=None, verdict=verdict, settled=False)
 
 
 def _progress(pending: Sequence[Resolution | None]) -> str:

@@ -75,7 +75,7 @@ class Publisher:
         present = {report.model.uid for report in plan.reports}
         for uid in self.told.keys() - present:
             del self.told[uid]
-        current = [report for report in plan.reports if answered.isdisjoint(_sources(report.model))]
+        current = [report for report in plan.reports if not _names_any(report.model, answered)]
         due = {report.model.uid: self._due_after(report, now) for report in current}
         models = (model(report) for report in current if due[report.model.uid] == 0)
         pools = (_written(limit, each.pool.name, partial(cluster.publish_pool, each)) for each in plan.pools)
@@ -108,9 +108,8 @@ async def _written(limit: asyncio.Semaphore, about: str, writing: Callable[[], A
         return True
 
 
-def _sources(model: Model) -> frozenset[str]:
-    variants = model.spec.variants if model.spec is not None else ()
-    return frozenset(variant.source for variant in variants)
+def _names_any(model: Model, sources: frozenset[str]) -> bool:
+    return model.spec is not None and any(variant.source in sources for variant in model.spec.variants)
 
 
 def _only_words_differ(old: ModelReport, new: ModelReport) -> bool:

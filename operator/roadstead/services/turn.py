@@ -57,7 +57,7 @@ class Turn:
         if plan.held:
             log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
         outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        answered = self.resolutions.settled_since(snapshot.resolutions)
+        answered = self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset[str]()
         published = await self.publisher.publish(plan, self.ports.cluster, now, answered=answered)
         await self._record(snapshot)
         if outcome.left:

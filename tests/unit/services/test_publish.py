@@ -40,12 +40,10 @@ class Desk:
         self.publisher = Publisher()
         self.now = NOW
 
-    async def tell(
-        self, *reports: ModelReport, after_seconds: float = 0, answered: frozenset[str] = frozenset()
-    ) -> Published:
+    async def tell(self, *reports: ModelReport, after_seconds: float = 0) -> Published:
         self.now += timedelta(seconds=after_seconds)
         plan = FleetPlan(actions=(), reports=reports)
-        return await self.publisher.publish(plan, cast("Cluster", self.readers), self.now, answered=answered)
+        return await self.publisher.publish(plan, cast("Cluster", self.readers), self.now)
 
 
 def _report(words: str, *, reason: Reason = Reason.INSUFFICIENT_RAM) -> ModelReport:

@@ -1,8 +1,7 @@
 """A state that others follow: published under a digest, answered at once when it differs, else after a change.
 
-``GET /state?after=<digest>`` costs an idle fleet one request per door and waiting time,
-and tells a change within a round trip.
-The digest covers everything but itself. The answer's bytes are made once per change, not once per request.
+``GET /state?after=<digest>`` costs an idle fleet one request per door and waiting time, and tells a change within a
+round trip. The digest covers everything but itself. The answer's bytes are made once per change, not once per request.
 
 Concurrency: everything runs on one event loop. A waiter that is cancelled (client gone, shutdown) leaves nothing
 behind; ``close`` answers all waiters, so that a stopping door does not hold its callers.

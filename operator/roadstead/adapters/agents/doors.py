@@ -34,7 +34,7 @@ from roadstead_worker.contract import (
 from roadstead_worker.contract import Resolution as ResolutionAnswer
 
 _FRESH: Final = timedelta(seconds=60)
-"""As long as the API server needs to find a node silent; a long poll and its grace fit into it."""
+"""A long poll and its grace fit into it. That a node is gone is told sooner, by the API server."""
 _WRITE_SECONDS: Final = 8.0
 _RESOLVE_SECONDS: Final = 8.0
 _ACCEPTED: Final = 202
