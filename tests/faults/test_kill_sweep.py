@@ -76,7 +76,7 @@ def test_a_life_takes_no_more_calls_than_before(undisturbed: Life, capsys: pytes
 
     assert len(calls) <= MOST_CALLS, "\n".join(calls)
     assert undisturbed.worlds.keys() == {step.name for step in LIFE}
-    assert not undisturbed.excess
+    assert not undisturbed.replicas.excess
 
 
 @pytest.mark.parametrize("point", points(_CHOSEN, day=datetime.now(UTC).toordinal()), ids=str)
@@ -93,10 +93,11 @@ def test_killed_there_the_operator_still_brings_about_the_same_world(
     with capsys.disabled():
         sys.stdout.write(
             f"\nkilled {point.side} call {point.number}, {life.journal.died_at}: converged after "
-            f"{life.converged_seconds:.1f} s, whole life {time.monotonic() - began:.0f} s, {life.samples} samples\n"
+            f"{life.converged_seconds:.1f} s, whole life {time.monotonic() - began:.0f} s, "
+            f"{life.replicas.samples} samples\n"
         )
     assert life.converged_seconds < CONVERGED_SECONDS
-    assert not life.excess
+    assert not life.replicas.excess
     assert not life.orphans
 
 
@@ -108,4 +109,4 @@ def test_killed_for_good_the_operator_has_an_heir_in_another_pod(parts: RealPart
 
     assert life.journal.died_at
     assert life.converged_seconds < CONVERGED_SECONDS
-    assert not life.excess
+    assert not life.replicas.excess

@@ -26,8 +26,9 @@ from tests.faults.rig.postgres_proxy import Flow, PostgresProxy, postgres_proxy
 from tests.faults.rig.scene import Scene, raised
 from tests.fixtures.control_plane import RunningControlPlane
 from tests.fixtures.patience import found, until
+from tests.fixtures.postgres import as_libpq
 from tests.simulation import objects
-from tests.simulation.calls import Cut
+from tests.simulation.calls import DEATHS, Cut
 from tests.simulation.line import Silence
 
 pytestmark = pytest.mark.faults
@@ -40,7 +41,7 @@ PROMPT_SECONDS = 5.0
 
 @contextmanager
 def connected(url: URL) -> Iterator[psycopg.Connection[Any]]:
-    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = as_libpq(url)
     with psycopg.connect(address, autocommit=True) as connection:
         yield connection
 
@@ -123,7 +124,7 @@ async def test_an_operator_starts_and_leads_without_postgres(both: Scene) -> Non
 # ── In the middle of a commit ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("side", list(Cut))
+@pytest.mark.parametrize("side", DEATHS)
 async def test_a_commit_that_is_cut_has_happened_exactly_once(both: Scene, side: Cut) -> None:
     scene = both
     await scene.model("another").scale(2)
@@ -289,7 +290,7 @@ def fill_up(filler: Path) -> None:
 
 def migrator(url: URL) -> subprocess.Popen[str]:
     """As in the init container of an operator's Pod."""
-    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = as_libpq(url)
     return subprocess.Popen(
         [sys.executable, "-m", "roadstead_migrations", "upgrade"],
         env={"PATH": os.environ["PATH"], "ROADSTEAD_DATABASE_URL": address},

@@ -146,7 +146,7 @@ async def test_what_a_leader_that_was_held_still_writes_late_is_refused_and_it_e
     say(
         f"held still for {frozen:.0f} s at {held.call}: another led after {taken:.1f} s and had done it {done:.1f} s "
         f"later; the late write: {refused}; the old leader ended {ended:.2f} s after it went on; "
-        f"{len(leader.fleet.calls.stale)} calls refused at doors, {life.samples} samples",
+        f"{len(leader.fleet.calls.stale)} calls refused at doors, {life.replicas.samples} samples",
     )
 
 

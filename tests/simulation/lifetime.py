@@ -20,12 +20,14 @@ from roadstead.adapters.kube.api import Api, ApiRefused, connected
 from roadstead.adapters.kube.settings import KubeSettings
 from tests.faults.rig.api_proxy import api_proxy
 from tests.faults.rig.postgres_proxy import postgres_proxy
+from tests.fixtures.postgres import as_libpq
 from tests.simulation import objects
 from tests.simulation.doors import served
 from tests.simulation.fleet import SimulatedFleet, write_directory
 from tests.simulation.heartbeats import Heartbeats
 from tests.simulation.journal import Journal, Point
 from tests.simulation.operator_process import OperatorProcess, operator_environment
+from tests.simulation.replicas import ReplicaCount
 from tests.simulation.scenario import LIFE, Stage
 from tests.simulation.world import World, differences, world_of
 
@@ -33,7 +35,6 @@ CONVERGED_SECONDS = 60.0
 """From the operator's death to the world as it would have been."""
 _NODES = 4
 _LOOK_SECONDS = 0.1
-_SAMPLE_SECONDS = 0.02
 _QUIET_SECONDS = 1.5
 """A step of an undisturbed life is over when nothing was written for so long."""
 
@@ -68,9 +69,7 @@ class Life:
         """By step, at its end."""
         self.steps: dict[str, int] = {}
         """Calls by step."""
-        self.excess: set[str] = set()
-        """What samples found that was more than allowed."""
-        self.samples = 0
+        self.replicas = ReplicaCount(LIFE[0])
         self.orphans: list[str] = []
         """Processes that outlived the operator."""
         self.converged_seconds = 0.0
@@ -80,24 +79,18 @@ class Life:
         self._name = name
         self._as_in = as_in or {}
         self._heir = heir
-        self._step = LIFE[0]
         self._died: float | None = None
         self._dying: asyncio.Task[None] | None = None
         self._operator: OperatorProcess
 
     async def play(self) -> None:
         """Every step in turn. Fails where a step does not end in its world in time."""
-        async with self._raised() as (stage, ledger):
-            sampling = asyncio.create_task(self._sample(stage), name="sample")
-            try:
-                for step in LIFE:
-                    self._step, before = step, len(self.journal.calls)
-                    await step.do(stage)
-                    await self._until_over(stage, ledger)
-                    self.steps[step.name] = len(self.journal.calls) - before
-            finally:
-                sampling.cancel()
-                await asyncio.gather(sampling, return_exceptions=True)
+        async with self._raised() as (stage, ledger), self.replicas.sampled(stage.fleet):
+            for step in LIFE:
+                self.replicas.step, before = step, len(self.journal.calls)
+                await step.do(stage)
+                await self._until_over(stage, ledger)
+                self.steps[step.name] = len(self.journal.calls) - before
 
     @asynccontextmanager
     async def _raised(self) -> AsyncIterator[tuple[Stage, Engine]]:
@@ -125,7 +118,7 @@ class Life:
                     namespace=name,
                     directory=directory,
                     door_token=token,
-                    database_url=postgres.url.set(drivername="postgresql").render_as_string(hide_password=False),
+                    database_url=as_libpq(postgres.url),
                     installation=name,
                 ),
                 log=self.log,
@@ -152,7 +145,7 @@ class Life:
 
     async def _until_over(self, stage: Stage, ledger: Engine) -> None:
         """A step of an undisturbed life is over when it is done and quiet; of any other, when its world is there."""
-        began, step = time.monotonic(), self._step
+        began, step = time.monotonic(), self.replicas.step
         wanted = self._as_in.get(step.name)
         while True:
             assert not self._operator.ended_by_itself, f"the operator ended: {self._last_words()}"
@@ -175,19 +168,12 @@ class Life:
         await asyncio.sleep(_QUIET_SECONDS)
         return len(self.journal.calls) == calls
 
-    async def _sample(self, stage: Stage) -> None:
-        """Replicas that hold memory, again and again."""
-        while True:
-            held = sum(started for _, _, _, started in stage.fleet.slots())
-            self.samples += 1
-            if held > self._step.desired + self._step.surge:
-                self.excess.add(f"{self._step.name}: {held} of {self._step.desired} + {self._step.surge}")
-            await asyncio.sleep(_SAMPLE_SECONDS)
-
     def _still_wrong(self, wanted: World | None, world: World) -> str:
         lines = differences(wanted, world) if wanted is not None else [f"{world}"]
         said = f"killed {self.journal.point} ({self.journal.died_at})" if self._died else "nobody died"
-        return "\n".join([f"after {CONVERGED_SECONDS:g} s of {self._step.name}, {said}:", *lines, self._last_words()])
+        return "\n".join(
+            [f"after {CONVERGED_SECONDS:g} s of {self.replicas.step.name}, {said}:", *lines, self._last_words()]
+        )
 
     def _last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

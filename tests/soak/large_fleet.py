@@ -25,6 +25,8 @@ from roadstead.embedded.binaries import find_or_build_binaries
 from roadstead.embedded.home import Home
 from roadstead.embedded.progress import Progress
 from roadstead_migrations import runner
+from tests.fixtures.patience import wait_until
+from tests.fixtures.postgres import as_libpq
 from tests.simulation.operator_process import operator_environment
 
 NAMESPACE: Final = "fleet"
@@ -142,7 +144,7 @@ def large_fleet(*, models: int, nodes: int, cells: int, postgres: URL) -> Iterat
                     namespace=NAMESPACE,
                     directory=folder / "doors.json",
                     door_token=folder / "door.token",
-                    database_url=postgres.set(drivername="postgresql").render_as_string(hide_password=False),
+                    database_url=as_libpq(postgres),
                     installation="soak",
                 ),
             },
@@ -184,10 +186,12 @@ def _until_doors_are_open(fleet: LargeFleet, simulation: subprocess.Popen[bytes]
 
 def _until_nodes_are_welcome(fleet: LargeFleet) -> None:
     """A new Node is tainted until its controller has seen it Ready: of a thousand, that takes minutes."""
-    deadline = time.monotonic() + _READY_SECONDS
-    while tainted := [node for node in fleet.get("nodes")["items"] if node["spec"].get("taints")]:
-        assert time.monotonic() < deadline, f"{len(tainted)} Nodes are still tainted"
-        time.sleep(5.0)
+    wait_until(
+        lambda: not any(node["spec"].get("taints") for node in fleet.get("nodes")["items"]),
+        "no Node is tainted",
+        seconds=_READY_SECONDS,
+        pause_seconds=5.0,
+    )
 
 
 def _give_an_account(fleet: LargeFleet, admin: Path) -> None:

@@ -19,7 +19,7 @@ from roadstead_migrations import runner
 from tests.contract.kube.pool_objects import WORKLOADS, restricted, worker_pool
 from tests.fixtures.control_plane import RunningControlPlane
 from tests.fixtures.patience import until
-from tests.fixtures.postgres import empty_database, postgres_server
+from tests.fixtures.postgres import as_libpq, empty_database, postgres_server
 
 __all__ = ["empty_database", "postgres_server"]
 
@@ -32,7 +32,7 @@ def environment(plane: RunningControlPlane, namespace: str, empty_database: URL,
     runner.upgrade(empty_database)
     restricted(plane, namespace)
     for name, content in (
-        ("url", empty_database.set(drivername="postgresql").render_as_string(hide_password=False)),
+        ("url", as_libpq(empty_database)),
         ("door.token", "token"),
         ("workloads.yaml", WORKLOADS.model_dump_json(by_alias=True)),
     ):

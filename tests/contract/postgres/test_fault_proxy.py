@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 
 from tests.faults.rig.postgres_proxy import Flow, PostgresProxy, postgres_proxy
 from tests.fixtures.patience import until
+from tests.fixtures.postgres import as_libpq
 from tests.simulation.calls import Cut
 
 pytestmark = pytest.mark.contract
@@ -29,7 +30,7 @@ async def proxy(empty_database: URL) -> AsyncIterator[PostgresProxy]:
 
 @contextmanager
 def connected(url: URL) -> Iterator[psycopg.Connection]:
-    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = as_libpq(url)
     with psycopg.connect(address, connect_timeout=2) as connection:
         yield connection
 

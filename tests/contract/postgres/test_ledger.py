@@ -22,6 +22,7 @@ from roadstead.ports import DoorError, FencedError
 from tests.contract.postgres.ledger_values import MORNING, a_content, a_model, a_placement, an_incarnation
 from tests.contract.postgres.link import Link
 from tests.fixtures.patience import until
+from tests.fixtures.postgres import as_libpq
 
 pytestmark = pytest.mark.contract
 
@@ -326,7 +327,7 @@ async def test_an_address_that_was_changed_in_its_file_holds_for_the_next_connec
         file.unlink()
         await until(lambda: "cannot be read: No such file" in str(ledger.facts()), "a lost file is told, not died of")
 
-        file.write_text(database.set(drivername="postgresql").render_as_string(hide_password=False))
+        file.write_text(as_libpq(database))
 
         await until(lambda: isinstance(ledger.facts(), Known), "the ledger answers")
 

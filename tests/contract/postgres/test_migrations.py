@@ -16,6 +16,7 @@ from roadstead.adapters.postgres.address import AddressProblem, database_url
 from roadstead.adapters.postgres.schema_version import AppliedSchema, SchemaProblem, check_schema, read_schema
 from roadstead_migrations import runner
 from roadstead_migrations.__main__ import main
+from tests.fixtures.postgres import as_libpq
 
 pytestmark = pytest.mark.contract
 
@@ -93,7 +94,7 @@ def test_a_process_refuses_a_schema_that_does_not_fit(empty_database: URL) -> No
 
 
 def test_the_command_takes_plain_addresses_and_explains_itself(empty_database: URL) -> None:
-    plain = empty_database.set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = as_libpq(empty_database)
     assert _command(plain, "upgrade") == (0, "The schema went from nothing to 0001.\n", "")
     assert _command(plain, "current")[1].startswith("The schema is at 0001")
     status, said, complained = _command("postgresql://somebody:secret@127.0.0.1:1/ledger", "upgrade")
@@ -124,7 +125,7 @@ def test_the_address_may_stand_in_a_file(
         f"ROADSTEAD_DATABASE_URL_FILE {file} cannot be read: No such file or directory\n"
     )
 
-    file.write_text(empty_database.set(drivername="postgresql").render_as_string(hide_password=False) + "\n")
+    file.write_text(as_libpq(empty_database) + "\n")
     assert main(["upgrade"]) == 0
 
     monkeypatch.setenv("ROADSTEAD_DATABASE_URL", "postgresql://somewhere.else/ledger")

@@ -19,6 +19,7 @@ from roadstead.adapters.kube.settings import KubeSettings
 from tests.faults.rig.api_proxy import ApiProxy, api_proxy
 from tests.faults.rig.operator_process import SceneOperator
 from tests.faults.rig.postgres_proxy import PostgresProxy, postgres_proxy
+from tests.fixtures.postgres import as_libpq
 from tests.simulation import objects
 from tests.simulation.catalogue import source_of
 from tests.simulation.doors import served
@@ -255,11 +256,6 @@ async def raised(
             await operator.kill()
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
-
-
-def as_libpq(url: URL) -> str:
-    """As an operator is told of its database."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 async def _nodes(api: Api, fleet: SimulatedFleet) -> None:

@@ -18,11 +18,11 @@ from sqlalchemy.engine import Engine
 from tests.faults.rig.kube_calls import Call, Match
 from tests.faults.rig.scene import Object, Scene
 from tests.simulation.calls import Cut, DoorCall
+from tests.simulation.replicas import ReplicaCount
 from tests.simulation.scenario import LIFE, Stage, Step
 from tests.simulation.world import World, differences, world_of
 
 LEASES: Final = Match(resource="leases")
-_SAMPLE_SECONDS: Final = 0.02
 _QUIET_SECONDS: Final = 1.5
 _STEP_SECONDS: Final = 40.0
 
@@ -32,14 +32,12 @@ class LifeOf:
 
     def __init__(self, scene: Scene) -> None:
         self.stage = Stage(api=scene.api, namespace=scene.namespace, fleet=scene.fleet)
-        self.samples = 0
-        self.excess: set[str] = set()
-        self._step = LIFE[0]
+        self.replicas = ReplicaCount(LIFE[0])
         self._ledger: Engine = create_engine(scene.database, poolclass=NullPool)
 
     async def begin(self, step: Step) -> None:
         """What a person or the world does."""
-        self._step = step
+        self.replicas.step = step
         await step.do(self.stage)
 
     async def ends(self, step: Step, by: Scene) -> float:
@@ -70,22 +68,10 @@ class LifeOf:
     @asynccontextmanager
     async def sampled(self) -> AsyncIterator[None]:
         """Replicas that hold memory are counted again and again; at the end there were never too many."""
-        sampling = asyncio.create_task(self._sample(), name="sample")
-        try:
+        async with self.replicas.sampled(self.stage.fleet):
             yield
-        finally:
-            sampling.cancel()
-            await asyncio.wait([sampling])
-        assert self.samples
-        assert not self.excess
-
-    async def _sample(self) -> None:
-        while True:
-            held = sum(started for _, _, _, started in self.stage.fleet.slots())
-            self.samples += 1
-            if held > self._step.desired + self._step.surge:
-                self.excess.add(f"{self._step.name}: {held} of {self._step.desired} + {self._step.surge}")
-            await asyncio.sleep(_SAMPLE_SECONDS)
+        assert self.replicas.samples
+        assert not self.replicas.excess
 
 
 @dataclass(slots=True)
