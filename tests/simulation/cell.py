@@ -8,7 +8,6 @@ takes down, without its configuration, until the last replica has ended.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +39,6 @@ class Application:
 
     config: dict[str, Any]
     args: SlotArgs
-    deployed_at: float
     ready: set[int] = field(default_factory=set)
     """Replicas that answer."""
     started: set[int] = field(default_factory=set)
@@ -103,7 +101,7 @@ class SimulatedCell:
         if known is None or known.leaving or known.args != args:
             if known is not None:
                 self._end(known, set(known.started))
-            app = self.applications[config["name"]] = Application(config, args, deployed_at=time.time())
+            app = self.applications[config["name"]] = Application(config, args)
         else:
             app = known
             app.config = config
@@ -213,7 +211,6 @@ class SimulatedCell:
             name=app.name,
             status=self._status(app, node),
             message="the engine says no" if node is not None and app.args.artifact in node.broken else "",
-            deployed_at=app.deployed_at,
             addresses=tuple(f"{node.address}:{_FIRST_PORT + index}" for index in sorted(app.ready) if node is not None),
             replicas=tuple(
                 ReplicaState(id=f"{app.name}#{index}", state="RUNNING" if index in app.ready else "STARTING")

@@ -28,6 +28,7 @@ from roadstead_migrations import runner
 from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import as_libpq
 from tests.simulation.operator_process import operator_environment
+from tests.soak.audit_log import AuditLog
 
 NAMESPACE: Final = "fleet"
 _ACCOUNT: Final = "operator"
@@ -53,8 +54,10 @@ class LargeFleet:
     audit_log: Path
     environment: dict[str, str]
     operator: psutil.Popen | None = None
-    _read: int = 0
-    _calls: list[tuple[str, str, str]] = field(default_factory=list)
+    _audit: AuditLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._audit = AuditLog(self.audit_log)
 
     def start(self) -> None:
         """Start the operator; it leads when it has read the lists."""
@@ -82,18 +85,12 @@ class LargeFleet:
     def calls(self) -> Counter[tuple[str, str]]:
         """Verb and resource of the operator's mutating calls since the last time, by the API server's audit log."""
         found: Counter[tuple[str, str]] = Counter()
-        with self.audit_log.open("rb") as log:
-            log.seek(self._read)
-            for line in log:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                event = json.loads(line)
-                mine = event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:{_ACCOUNT}"
-                if mine and event["verb"] in _CHANGING and event["stage"] == "ResponseComplete":
-                    about = event["objectRef"]
-                    part = f"/{about['subresource']}" if "subresource" in about else ""
-                    found[event["verb"], f"{about['resource']}{part}"] += 1
+        for event in self._audit.since_last():
+            mine = event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:{_ACCOUNT}"
+            if mine and event["verb"] in _CHANGING and event["stage"] == "ResponseComplete":
+                about = event["objectRef"]
+                part = f"/{about['subresource']}" if "subresource" in about else ""
+                found[event["verb"], f"{about['resource']}{part}"] += 1
         return found
 
     def until_quiet(self, *, seconds: float) -> Counter[tuple[str, str]]:

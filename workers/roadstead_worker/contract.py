@@ -53,12 +53,24 @@ Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
 class Wire(BaseModel):
-    """Base of everything that crosses a door: immutable, strict about unknown fields, no NaN (JSON has none)."""
+    """Base of everything that crosses a door: immutable, no NaN (JSON has none)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Problem(Wire):
+class Told(Wire):
+    """What is told: read leniently. During an upgrade the other side may be a version that has more to say."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Asked(Wire):
+    """What is asked for: an unknown field is refused. Passed over, it would be a wish that nobody meets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(Told):
     """An error a person can act on. ``code`` is one of the product's reason codes."""
 
     code: str
@@ -69,7 +81,7 @@ class Problem(Wire):
     """With ``StaleEpoch``: the epoch this door has seen."""
 
 
-class EngineOffer(Wire):
+class EngineOffer(Told):
     """An engine that replicas on this node can start."""
 
     engine: str
@@ -78,7 +90,7 @@ class EngineOffer(Wire):
     """What identifies the build: an image digest, or embedded the wheel's name and version."""
 
 
-class Hardware(Wire):
+class Hardware(Told):
     """What the machine is, as the agent read it."""
 
     cores: int
@@ -88,7 +100,7 @@ class Hardware(Wire):
     machine: str = ""
 
 
-class Memory(Wire):
+class Memory(Told):
     """Host memory for engines, in bytes."""
 
     budget_bytes: int
@@ -103,7 +115,7 @@ class WeightPhase(StrEnum):
     FAILED = "Failed"
 
 
-class WeightState(Wire):
+class WeightState(Told):
     """One artifact on this node."""
 
     digest: Digest
@@ -114,7 +126,7 @@ class WeightState(Wire):
     problem: Problem | None = None
 
 
-class LeaseState(Wire):
+class LeaseState(Told):
     """Memory granted to one replica; exists as long as somebody holds the lease file's lock."""
 
     slot: str
@@ -126,7 +138,7 @@ class LeaseState(Wire):
     """Resident set of the engine's processes, as its replica told last; 0 until it has."""
 
 
-class Measurement(Wire):
+class Measurement(Told):
     """What an engine showed when it ran: the truth that estimates give way to."""
 
     content: str
@@ -137,7 +149,7 @@ class Measurement(Wire):
     time_to_first_token_seconds: float | None = None
 
 
-class NodeState(Wire):
+class NodeState(Told):
     """Everything a node agent knows, in one answer."""
 
     digest: str
@@ -154,7 +166,7 @@ class NodeState(Wire):
     measurements: tuple[Measurement, ...] = ()
 
 
-class EngineLogFile(Wire):
+class EngineLogFile(Told):
     """What one engine said, with its rotated part."""
 
     slot: str
@@ -164,13 +176,13 @@ class EngineLogFile(Wire):
     """Unix seconds of the last line."""
 
 
-class EngineLogFiles(Wire):
+class EngineLogFiles(Told):
     """Every log that is still in the node's store."""
 
     files: tuple[EngineLogFile, ...]
 
 
-class ResolveRequest(Wire):
+class ResolveRequest(Asked):
     """What is behind this source now?"""
 
     source: str
@@ -178,7 +190,7 @@ class ResolveRequest(Wire):
     """When given, the content must have it (``DigestMismatch`` otherwise)."""
 
 
-class Resolution(Wire):
+class Resolution(Told):
     """A source turned into an identity."""
 
     source: str
@@ -187,7 +199,7 @@ class Resolution(Wire):
     facts: ModelFacts
 
 
-class Progress(Wire):
+class Progress(Told):
     """Resolving takes longer than a request: ask again."""
 
     bytes_total: int
@@ -195,14 +207,14 @@ class Progress(Wire):
     bytes_per_second: float = 0.0
 
 
-class FetchRequest(Wire):
+class FetchRequest(Asked):
     """Bring this artifact into the node's store (idempotent)."""
 
     source: str
     bytes: int
 
 
-class LeaseRequest(Wire):
+class LeaseRequest(Asked):
     """A replica that holds ``leases/<slot>.<index>.json`` under flock asks for the memory it announces there."""
 
     slot: str
@@ -212,7 +224,7 @@ class LeaseRequest(Wire):
     bytes: int
 
 
-class LeaseMemory(Wire):
+class LeaseMemory(Asked):
     """What the engine of a granted lease holds now. Only its replica can see it: an agent's Pod has other processes."""
 
     slot: str
@@ -221,7 +233,7 @@ class LeaseMemory(Wire):
     """Resident set of the engine's processes."""
 
 
-class LeaseGrant(Wire):
+class LeaseGrant(Told):
     """Granted. ``path`` is the artifact's file in the node's store, read-only."""
 
     path: str
@@ -231,7 +243,7 @@ class LeaseGrant(Wire):
 # --- head agent -----------------------------------------------------------------------------------------------------
 
 
-class ReplicaState(Wire):
+class ReplicaState(Told):
     """One Serve replica as Ray reports it."""
 
     id: str
@@ -241,7 +253,7 @@ class ReplicaState(Wire):
     pid: int = 0
 
 
-class ApplicationState(Wire):
+class ApplicationState(Told):
     """One Serve application, i.e. one slot."""
 
     name: str
@@ -249,8 +261,6 @@ class ApplicationState(Wire):
     """``DEPLOYING RUNNING DEPLOY_FAILED UNHEALTHY DELETING ...`` (Ray's own words)."""
     message: str = ""
     """The useful text: the deployment's message if there is one, at most 2,000 characters of its tail."""
-    deployed_at: float = 0.0
-    """Unix seconds of the last deploy."""
     addresses: tuple[str, ...] = ()
     """``host:port`` of *running* replicas only; Ray lists its proxy when none runs, which is left out here."""
     replicas: tuple[ReplicaState, ...] = ()
@@ -258,7 +268,7 @@ class ApplicationState(Wire):
     """The application's config as it was last put; empty while Ray is deleting it."""
 
 
-class WorkerState(Wire):
+class WorkerState(Told):
     """One living raylet: on which node, from which image."""
 
     node: str
@@ -266,7 +276,7 @@ class WorkerState(Wire):
     """Value of the label ``roadstead.dev/image`` (``image_label``); empty where workers are no Pods."""
 
 
-class CellState(Wire):
+class CellState(Told):
     """Everything a head agent knows about its Ray cluster."""
 
     digest: str
@@ -283,14 +293,14 @@ class CellState(Wire):
     applications: tuple[ApplicationState, ...] = ()
 
 
-class ConfigRequest(Wire):
+class ConfigRequest(Asked):
     """The full list of applications of a cell (Ray's PUT is a full replace)."""
 
     base: str
     applications: tuple[dict[str, Any], ...]
 
 
-class ConfigAccepted(Wire):
+class ConfigAccepted(Told):
     base: str
     """The digest of what is now in force."""
 
@@ -323,7 +333,7 @@ def image_label(image: str) -> str:
     return digest.removeprefix("sha256:")[:_IMAGE_LABEL_DIGITS] if re.fullmatch(DIGEST_PATTERN, digest) else ""
 
 
-class SlotArgs(Wire):
+class SlotArgs(Asked):
     """``args`` of an application: whatever is restart-worthy. Unknown keys are refused when the app is built."""
 
     slot: str
@@ -348,7 +358,7 @@ class SlotArgs(Wire):
     """Raised to make Ray try a failed application again: it ignores an identical config."""
 
 
-class SlotUserConfig(Wire):
+class SlotUserConfig(Asked):
     """``user_config``: what changes in place, without a restart. A running engine ignores a later one."""
 
     release: int

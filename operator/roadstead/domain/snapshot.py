@@ -182,7 +182,8 @@ class ObservedSlot:
     status: str
     """Ray's own word."""
     message: str
-    deployed_at: datetime | None
+    failed_at: datetime | None
+    """When this operator first saw that the attempt had failed; None while it has not."""
     addresses: tuple[str, ...]
     """Of running replicas only."""
     live_replicas: int

@@ -18,8 +18,6 @@ from roadstead.planner.deal import Target
 from roadstead.planner.nodes import Haste, Seat, haste
 from roadstead.planner.rooms import Rooms
 
-_FAILED = "DEPLOY_FAILED"
-
 
 def bridges_over(
     missing: int,
@@ -32,7 +30,7 @@ def bridges_over(
 ) -> tuple[Target, ...]:
     """Slots of earlier releases for replicas that the release has no place for; takes their memory from ``rooms``."""
     stamps = {content.hash: (content, release.number) for release in releases for content in release.contents}
-    able = [slot for slot in leaving if slot.content in stamps and slot.status != _FAILED]
+    able = [slot for slot in leaving if slot.content in stamps and slot.failed_at is None]
     pillars: dict[tuple[str, str], ObservedSlot] = {}
     for slot in sorted(able, key=lambda slot: (-slot.ready, slot.name)):
         if missing > 0 and haste(seats, slot) is Haste.NONE:

@@ -1,10 +1,13 @@
 """Dealing replicas to nodes: which node runs how many replicas of which content, and why not otherwise.
 
-Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then the most free memory,
-then by name; each takes there the variant of highest quality. Nodes are looked at in that order, and no further than
-the first that fits; only some of the others are told why they were passed over. A slot that was placed for this release
-stays: only a new release, a lost or closing node or a changed policy moves anything. Memory is exclusive, cores are
-shared.
+Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then to one that has the
+weights already or is fetching them, then to that with the most free memory, then by name; each takes there the variant
+of highest quality. Weights draw only what would be no better elsewhere. Without that, models that came together would
+push each other about: free memory changes with every one that starts, and each move is a download thrown away.
+
+Nodes are looked at in that order, and no further than the first that fits; only some of the others are told why they
+were passed over. A slot that was placed for this release stays: only a new release, a lost or closing node or a changed
+policy moves anything. Memory is exclusive, cores are shared.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
+from heapq import nsmallest
 from itertools import islice
 
 from roadstead.domain.model import Model, ModelSpec
@@ -50,6 +54,8 @@ from roadstead.planner.view import View
 _UNQUANTIZED_BITS = 16
 _EXPLAINED = 8
 """Nodes of which status says why a variant is not there; with more it would not be read."""
+_HOLDERS = 8
+"""Nodes that have an artifact and are looked at for it, the emptiest of them; many models share some artifacts."""
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class _Table:
     """Nodes that the model has slots on."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By node and content hash."""
+    holders: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By content hash, nodes that have its artifact or are fetching it."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     questions: dict[ResolutionKey, Resolve] = field(default_factory=dict)
 
@@ -108,6 +116,7 @@ def deal_replicas(
         now=now,
         own={slot.node for slot in observed},
         serving=frozenset(slot.node for slot in observed),
+        holders={content.hash: view.holders(content.artifact.digest) for content in contents},
     )
     kept: dict[tuple[str, str], ObservedSlot] = {}
     for slot in staying:
@@ -232,6 +241,7 @@ def _grow(table: _Table, replicas: int) -> None:
 def _best_offer(table: _Table) -> tuple[str, Content] | None:
     """The node that the next replica goes to, and what it runs there."""
     offers = {node: content for node in sorted(table.own) if (content := _offer(table, node)) is not None}
+    bar = len(table.contents)
     with table.ranking.walk() as ranked:
         for node in ranked:
             if node in table.own or node in table.refused:
@@ -239,14 +249,33 @@ def _best_offer(table: _Table) -> tuple[str, Content] | None:
             content = _offer(table, node)
             if content is not None:
                 offers[node] = content
+                bar = table.contents.index(content)
             if content is not None or table.rooms.free(node) < table.least:
                 break
+    for node in _emptiest_holders(table):
+        if node not in offers and (content := _offer(table, node)) is not None:
+            offers[node] = content
+    if table.unasked:
+        bar = 0
+    drawn = {
+        node
+        for node, content in offers.items()
+        if node in table.holders[content.hash] and table.contents.index(content) <= bar
+    }
     best = min(
-        offers.keys() | table.unasked, key=lambda node: (table.on(node), -table.rooms.free(node), node), default=None
+        offers.keys() | table.unasked,
+        key=lambda node: (table.on(node), node not in drawn, -table.rooms.free(node), node),
+        default=None,
     )
     # Where the best node has yet to answer, nothing is dealt elsewhere instead: a replica stays where it is put, and
     # an operator that has just started would put it elsewhere than the one before.
     return (best, offers[best]) if best in offers else None
+
+
+def _emptiest_holders(table: _Table) -> list[str]:
+    """Nodes that have one of the artifacts, some of them if they are many."""
+    holders = frozenset[str]().union(*table.holders.values()) - table.own
+    return nsmallest(_HOLDERS, holders, key=lambda node: (-table.rooms.free(node), node))
 
 
 def _offer(table: _Table, node: str) -> Content | None:

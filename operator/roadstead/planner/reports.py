@@ -66,7 +66,7 @@ class Findings:
     @property
     def failing(self) -> tuple[ObservedSlot, ...]:
         """Slots that Ray has given up on."""
-        return tuple(slot for slot in self.observed if slot.status == "DEPLOY_FAILED")
+        return tuple(slot for slot in self.observed if slot.failed_at is not None)
 
     @property
     def moving(self) -> bool:
@@ -168,7 +168,7 @@ def _slots(findings: Findings) -> tuple[SlotReport, ...]:
 def _slot_state(findings: Findings, slot: ObservedSlot) -> tuple[Reason, str]:
     if findings.transition is not None and slot.name in findings.transition.draining:
         return Reason.DRAINING, "takes no new requests"
-    if slot.status == "DEPLOY_FAILED":
+    if slot.failed_at is not None:
         return Reason.ENGINE_START_FAILED, _last_line(slot.message)
     if slot.ready >= slot.replicas:
         seat = findings.seats.get(slot.node)

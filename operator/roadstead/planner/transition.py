@@ -25,8 +25,7 @@ from roadstead.planner.view import View
 
 _FIRST_RETRY = timedelta(seconds=20)
 _LAST_RETRY = timedelta(minutes=10)
-_FAILED = "DEPLOY_FAILED"
-_NEVER_RAN = (_FAILED, "DEPLOYING", "NOT_STARTED")
+_NEVER_RAN = ("DEPLOY_FAILED", "DEPLOYING", "NOT_STARTED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +116,8 @@ def _keep(
         steps.blocked.append(_no_room(target, rooms))
     rooms.take(target.node, max(0, allowed) * target.memory_bytes)
     attempt = kept.attempt
-    if kept.status == _FAILED and kept.deployed_at is not None:
-        due = kept.deployed_at + min(_FIRST_RETRY * 2**kept.attempt, _LAST_RETRY)
+    if kept.failed_at is not None:
+        due = kept.failed_at + min(_FIRST_RETRY * 2**kept.attempt, _LAST_RETRY)
         attempt += due <= now
         steps.retries.append(max(0.0, (due - now).total_seconds()))
     replicas = kept.replicas + allowed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ from roadstead.domain.snapshot import (
     Route,
     Stale,
     Unknown,
+    Weight,
     WeightPhase,
     latest,
 )
@@ -58,6 +59,10 @@ class View:
     def failed_fetches(self, digest: str) -> tuple[str, ...]:
         """Nodes whose agents are Known and could not fetch an artifact."""
         return tuple(self._failed.get(digest, ()))
+
+    def holders(self, digest: str) -> frozenset[str]:
+        """Nodes whose agents are Known and have an artifact or are fetching it."""
+        return frozenset(self._holders.get(digest, ()))
 
     @cached_property
     def seen(self) -> frozenset[str]:
@@ -104,10 +109,17 @@ class View:
 
     @cached_property
     def _failed(self) -> Mapping[str, list[str]]:
+        return self._nodes_by_digest(lambda weight: weight.phase is WeightPhase.FAILED)
+
+    @cached_property
+    def _holders(self) -> Mapping[str, list[str]]:
+        return self._nodes_by_digest(lambda weight: weight.phase is not WeightPhase.FAILED)
+
+    def _nodes_by_digest(self, chosen: Callable[[Weight], bool]) -> Mapping[str, list[str]]:
         found: defaultdict[str, list[str]] = defaultdict(list)
         for node, part in sorted(self.snapshot.agents.items()):
             for weight in part.value.weights if isinstance(part, Known) else ():
-                if weight.phase is WeightPhase.FAILED:
+                if chosen(weight):
                     found[weight.digest].append(node)
         return found
 

@@ -2,16 +2,13 @@
 
 Actions of one kind that follow each other run side by side, because they touch different things; kinds keep their
 order. Each has a timeout, so that one door that hangs costs this turn a few seconds and nobody else anything.
-
-A turn has an end: of a kind with more actions than it has time for, the others are left to the next turn, which has
-looked at the world again. Two thousand models that come at once must not keep anybody from seeing that a node died.
+Of a kind with more actions than it has time for, the others are left to the next turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -40,11 +37,9 @@ from roadstead.domain.release import Release
 from roadstead.ports import Cluster, DoorError, FencedError
 from roadstead.services.observe import Ports
 from roadstead.services.resolutions import ResolutionBook
+from roadstead.services.side_by_side import side_by_side
 
 _TIMEOUT_SECONDS: Final = 30.0
-_SIDE_BY_SIDE: Final = 16
-_KIND_SECONDS: Final = 3.0
-"""After so long no further action of this kind is begun."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,32 +81,8 @@ async def carry_out(
         count(type(action).__name__, await _attempt(action, ports=ports, resolutions=resolutions, tally=tally))
 
     for _, group in groupby(actions, key=type):
-        tally.left += await _side_by_side(tuple(group), one)
+        tally.left += await side_by_side(tuple(group), one)
     return Outcome(done=tally.done, failed=tally.failed, news=tally.news, left=tally.left, fenced_by=tally.fenced_by)
-
-
-async def _side_by_side(actions: Sequence[Action], one: Callable[[Action], Awaitable[None]]) -> int:
-    """Do all that can be begun in time, and the first few in any case; the number that could not."""
-    if len(actions) > _SIDE_BY_SIDE:
-        # By chance, or doors that hang would take the same turn's time for ever.
-        actions = random.sample(actions, len(actions))
-    clock = asyncio.get_running_loop().time
-    until = clock() + _KIND_SECONDS
-    waiting = iter(enumerate(actions))
-    begun = 0
-
-    async def worker() -> None:
-        nonlocal begun
-        for number, action in waiting:
-            if number >= _SIDE_BY_SIDE and clock() > until:
-                return
-            begun += 1
-            await one(action)
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(_SIDE_BY_SIDE, len(actions))):
-            tasks.create_task(worker())
-    return len(actions) - begun
 
 
 async def _attempt(action: Action, *, ports: Ports, resolutions: ResolutionBook, tally: _Tally) -> str:

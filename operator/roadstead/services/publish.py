@@ -3,6 +3,8 @@
 Words move with every figure in them (progress, free memory of nodes that refuse): in a fleet that is being filled
 several times a second, for every model that waits. What only says the same in other words is told every ten seconds.
 
+Of more statuses than there is time for, the others are left to the next turn.
+
 What is out of date when it is to be told is left out: a new leader, who remembers no answer, would tell of every source
 that is missing that it is being asked for, and a moment later that it is missing.
 """
@@ -19,10 +21,10 @@ from typing import Final
 import structlog
 
 from roadstead.domain.model import Model
-from roadstead.domain.plan import FleetPlan, ModelReport
+from roadstead.domain.plan import FleetPlan, ModelReport, PoolReport
 from roadstead.ports import Cluster, DoorError
+from roadstead.services.side_by_side import side_by_side
 
-_SIDE_BY_SIDE: Final = 16
 _TIMEOUT_SECONDS: Final = 15.0
 WORDS_SECONDS: Final = 10.0
 
@@ -44,7 +46,7 @@ class Published:
     failed: int
     """Statuses that could not be written; the next turn tries again."""
     again_after_seconds: float | None
-    """Until words that were put off are due; None if there are none."""
+    """Until words that were put off are due, 0 if there was no time for all statuses; None if nothing is to be said."""
 
 
 @dataclass(slots=True)
@@ -62,28 +64,29 @@ class Publisher:
         ``answered`` are sources about which the turn itself has learned: models that name one are told of by the turn
         that follows, which knows.
         """
-        limit = asyncio.Semaphore(_SIDE_BY_SIDE)
+        failed = 0
 
-        async def model(report: ModelReport) -> bool:
-            written = await _written(limit, str(report.model.key), partial(cluster.publish_status, report))
-            if written:
+        async def tell(report: ModelReport) -> None:
+            nonlocal failed
+            if await _written(str(report.model.key), partial(cluster.publish_status, report)):
                 self.told[report.model.uid] = Told(report, now)
             else:
                 self.told.pop(report.model.uid, None)
-            return written
+                failed += 1
+
+        async def tell_of_pool(report: PoolReport) -> None:
+            nonlocal failed
+            failed += not await _written(report.pool.name, partial(cluster.publish_pool, report))
 
         present = {report.model.uid for report in plan.reports}
         for uid in self.told.keys() - present:
             del self.told[uid]
         current = [report for report in plan.reports if not _names_any(report.model, answered)]
         due = {report.model.uid: self._due_after(report, now) for report in current}
-        models = (model(report) for report in current if due[report.model.uid] == 0)
-        pools = (_written(limit, each.pool.name, partial(cluster.publish_pool, each)) for each in plan.pools)
-        failed = sum(not written for written in await asyncio.gather(*models, *pools))
-        return Published(
-            failed=failed,
-            again_after_seconds=min((wait for wait in due.values() if wait is not None and wait > 0), default=None),
-        )
+        left = await side_by_side(plan.pools, tell_of_pool)
+        left += await side_by_side([report for report in current if due[report.model.uid] == 0], tell)
+        later = min((wait for wait in due.values() if wait is not None and wait > 0), default=None)
+        return Published(failed=failed, again_after_seconds=0.0 if left else later)
 
     def _due_after(self, report: ModelReport, now: datetime) -> float | None:
         """Seconds until it is to be told; None if it was."""
@@ -97,15 +100,14 @@ class Publisher:
         return max(0.0, WORDS_SECONDS - (now - told.at).total_seconds())
 
 
-async def _written(limit: asyncio.Semaphore, about: str, writing: Callable[[], Awaitable[None]]) -> bool:
-    async with limit:
-        try:
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await writing()
-        except (DoorError, TimeoutError) as error:
-            log.warning("status.not_written", about=about, error=str(error) or "timeout")
-            return False
-        return True
+async def _written(about: str, writing: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            await writing()
+    except (DoorError, TimeoutError) as error:
+        log.warning("status.not_written", about=about, error=str(error) or "timeout")
+        return False
+    return True
 
 
 def _names_any(model: Model, sources: frozenset[str]) -> bool:

@@ -77,7 +77,6 @@ def an_application(
     return ApplicationState(
         name=slot.name,
         status=status,
-        deployed_at=1_772_352_000.0,
         addresses=tuple(f"127.0.0.10:{30000 + index}" for index in range(ready)),
         replicas=tuple(ReplicaState(id=f"r{index}", state="RUNNING") for index in range(ready)),
         config=rendered(slot) if config is None else config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
@@ -68,7 +68,7 @@ async def test_slots_are_read_from_what_was_put(cells: CellDoors, door: Scripted
                 attempt=1,
                 status="RUNNING",
                 message="",
-                deployed_at=datetime(2026, 3, 1, 8, tzinfo=UTC),
+                failed_at=None,
                 addresses=("127.0.0.10:30000",),
                 live_replicas=1,
                 engine_image=slot.content.engine_image,
@@ -88,6 +88,29 @@ async def test_a_slot_that_ray_tears_down_is_remembered(cells: CellDoors, door: 
     (leaving,) = facts.slots
     assert (leaving.configured, leaving.content, leaving.memory_bytes) == (False, slot.content.hash, 1 << 30)
     assert (leaving.status, leaving.live_replicas) == ("DELETING", 1)
+
+
+async def test_a_failure_dates_from_when_this_operator_saw_it_until_another_attempt_is_made(
+    cells: CellDoors, door: ScriptedDoor, operator: Operator
+) -> None:
+    def failed_at() -> datetime | None:
+        facts = known(cells)
+        assert facts is not None
+        return facts.slots[0].failed_at
+
+    first = a_slot(attempt=0)
+    door.publish(a_cell("one", an_application(first, status="DEPLOY_FAILED", ready=0), base="base-1"))
+    await base_is(cells, "base-1")
+    seen = failed_at()
+    assert seen == operator.now
+    operator.passes(5)
+    door.publish(a_cell("two", an_application(first, status="DEPLOY_FAILED", ready=0), base="base-2"))
+    await base_is(cells, "base-2")
+    assert failed_at() == seen, "whatever else was put into the cell meanwhile"
+    again = an_application(a_slot(attempt=1), status="DEPLOY_FAILED", ready=0)
+    door.publish(a_cell("three", again, base="base-3"))
+    await base_is(cells, "base-3")
+    assert failed_at() == operator.now
 
 
 async def test_after_a_restart_a_leaving_slot_is_known_by_its_name(cells: CellDoors, door: ScriptedDoor) -> None:

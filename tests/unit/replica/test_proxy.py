@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -183,6 +184,24 @@ async def test_without_an_engine_the_answer_is_503(tmp_path: Path) -> None:
 async def test_other_paths_of_the_engine_are_closed(tmp_path: Path, method: str, path: str) -> None:
     async with opened(tmp_path, whole) as door, door.client.request(method, path, headers=SECRET) as answer:
         assert answer.status == 404
+
+
+async def test_a_request_for_a_slot_whose_name_begins_like_ours_is_sent_elsewhere(tmp_path: Path) -> None:
+    """Ray compares only the beginnings of paths, and ports change hands."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("its body is not read")
+
+    secret = [(name.lower().encode(), value.encode()) for name, value in SECRET.items()]
+    scope = {"type": "http", "method": "POST", "path": f"/s/slot-1{CHAT}", "root_path": "/s/slot", "headers": secret}
+    async with opened(tmp_path, whole) as door:
+        await door.proxy(scope, receive, send)
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"])["error"]["code"] == "AnotherSlot"
 
 
 async def test_an_answer_that_is_no_stream_passes_with_its_status(tmp_path: Path) -> None:

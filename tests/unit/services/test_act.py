@@ -10,7 +10,7 @@ import pytest
 
 from roadstead.domain.plan import Action, FetchWeights, SetFinalizer
 from roadstead.domain.release import Artifact
-from roadstead.services import act
+from roadstead.services import act, side_by_side
 from roadstead.services.act import carry_out
 from roadstead.services.observe import Ports
 from roadstead.services.resolutions import ResolutionBook
@@ -64,7 +64,7 @@ async def test_all_is_done_where_there_is_time_for_it() -> None:
 async def test_what_there_is_no_time_for_is_left_and_the_next_kind_has_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(act, "_KIND_SECONDS", -1.0)
+    monkeypatch.setattr(side_by_side, "_SECONDS", -1.0)
     agents, cluster = Agents(), Cluster()
     actions = (*_fetches(), SetFinalizer(model=a_model()))
     outcome = await carry_out(actions, ports=_ports(agents, cluster), resolutions=ResolutionBook())
@@ -73,7 +73,7 @@ async def test_what_there_is_no_time_for_is_left_and_the_next_kind_has_its_turn(
 
 
 async def test_doors_that_hang_do_not_keep_the_others_waiting_turn_after_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(act, "_KIND_SECONDS", -1.0)
+    monkeypatch.setattr(side_by_side, "_SECONDS", -1.0)
     monkeypatch.setattr(act, "_TIMEOUT_SECONDS", 0.001)
     agents = Agents(hanging=16)
     left = set(range(MANY))

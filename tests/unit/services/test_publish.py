@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+import pytest
+
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, FleetPlan, ModelReport, PoolReport
 from roadstead.domain.reasons import Reason
 from roadstead.ports import Cluster, DoorError
+from roadstead.services import side_by_side
 from roadstead.services.publish import WORDS_SECONDS, Published, Publisher
 from tests.contract.postgres.ledger_values import a_model
 
@@ -46,9 +49,10 @@ class Desk:
         return await self.publisher.publish(plan, cast("Cluster", self.readers), self.now)
 
 
-def _report(words: str, *, reason: Reason = Reason.INSUFFICIENT_RAM) -> ModelReport:
+def _report(words: str, *, reason: Reason = Reason.INSUFFICIENT_RAM, uid: str | None = None) -> ModelReport:
     placed = ConditionReport(type="Placed", status=ConditionStatus.FALSE, reason=reason, message=words)
-    return ModelReport(model=a_model(), release=None, previous=None, replicas=0, ready=0, conditions=(placed,))
+    model = a_model() if uid is None else replace(a_model(), uid=uid)
+    return ModelReport(model=model, release=None, previous=None, replicas=0, ready=0, conditions=(placed,))
 
 
 async def test_what_a_person_would_notice_is_told_at_once() -> None:
@@ -102,6 +106,17 @@ async def test_what_could_not_be_written_is_written_by_the_next_turn() -> None:
     desk.readers.away = False
     assert (await desk.tell(report)).failed == 0
     assert desk.readers.statuses == ["no room"]
+
+
+async def test_what_there_is_no_time_for_is_told_by_the_turns_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_SECONDS", -1.0)
+    desk = Desk()
+    reports = [_report(str(number), uid=str(number)) for number in range(40)]
+    assert (await desk.tell(*reports)).again_after_seconds == 0
+    assert len(desk.readers.statuses) == 16
+    await desk.tell(*reports)
+    assert (await desk.tell(*reports)).again_after_seconds is None
+    assert sorted(desk.readers.statuses, key=int) == [str(number) for number in range(40)]
 
 
 async def test_a_model_that_is_gone_and_comes_back_is_told_again() -> None:

@@ -47,7 +47,6 @@ def _application_state(application: RayApplication, addresses: tuple[str, ...]) 
         name=application.name,
         status=application.status,
         message=_message(application),
-        deployed_at=application.last_deployed_time_s,
         addresses=addresses,
         replicas=tuple(
             ReplicaState(id=each.replica_id, state=each.state, node_ip=each.node_ip or "", pid=each.pid or 0)

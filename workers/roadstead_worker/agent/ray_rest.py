@@ -50,7 +50,6 @@ class RayApplication(Echo):
     name: str
     status: str
     message: str = ""
-    last_deployed_time_s: float = 0.0
     deployed_app_config: dict[str, Any] | None = None
     source: str | None = None
     deployments: dict[str, RayDeployment] = Field(default_factory=dict)

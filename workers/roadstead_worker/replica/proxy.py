@@ -165,6 +165,9 @@ class ReplicaProxy:
             raise Refused(401, "Unauthorized", f"A replica is called with its secret in the header {REPLICA_HEADER}.")
         path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
         method = str(scope["method"])
+        if not path.startswith("/"):
+            # Ray lets through whatever begins with our prefix: at a port that was another's, /s/node-1 gets /s/node-10.
+            raise Refused(503, "AnotherSlot", "This port belongs to another slot now.")
         if path not in self._paths.get(method, frozenset()):
             raise Refused(404, "NotFound", f"A replica does not serve {method} {path}.")
         upstream = self._upstream()

@@ -51,7 +51,7 @@ class CellDoors:
         kind: DoorKind[CellState, CellFacts] = DoorKind(
             word="cell",
             ask=long_poll(self._caller, CellState, lambda state: state.digest, wait_seconds=LONG_POLL_SECONDS),
-            understand=cell_facts,
+            understand=lambda state, previous: cell_facts(state, previous, now=clock()),
             counts=lambda state: state.reachable,
             differs=lambda old, new: old.digest != new.digest,
             pause_seconds=pause_before_next,

@@ -4,12 +4,15 @@ A slot is read from what was put for it, echoed by Ray. An application that is n
 wrote in a way this one cannot read, is no slot here, and is carried over untouched. While Ray tears an application down
 its configuration is gone already: then what it was before is remembered, or, after a restart of the operator, read
 from its name.
+
+When an attempt failed is told by this operator's own clock, and counted anew by the next operator: Ray's time of a
+deployment moves with every configuration that is put, whatever it changes, and comes from another machine's clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +22,7 @@ from roadstead.domain.snapshot import CellFacts, ObservedSlot, Raylet
 from roadstead_worker.contract import SLOT_DEPLOYMENT, ApplicationState, CellState, SlotArgs, SlotUserConfig
 
 _PARTS_OF_A_NAME: Final = 4
+_FAILED: Final = "DEPLOY_FAILED"
 
 
 class _Deployment(BaseModel):
@@ -36,12 +40,12 @@ class _Application(BaseModel):
     deployments: tuple[_Deployment]
 
 
-def cell_facts(state: CellState, previous: CellFacts | None) -> CellFacts | None:
+def cell_facts(state: CellState, previous: CellFacts | None, *, now: datetime) -> CellFacts | None:
     """What the planner may know of a cell; None as long as its head agent has not seen Ray."""
     if not state.base:
         return None
     before = {slot.name: slot for slot in previous.slots} if previous else {}
-    slots = (observed_slot(application, before.get(application.name)) for application in state.applications)
+    slots = (observed_slot(application, before.get(application.name), now=now) for application in state.applications)
     return CellFacts(
         epoch=state.epoch,
         base=state.base,
@@ -51,7 +55,7 @@ def cell_facts(state: CellState, previous: CellFacts | None) -> CellFacts | None
     )
 
 
-def observed_slot(application: ApplicationState, before: ObservedSlot | None) -> ObservedSlot | None:
+def observed_slot(application: ApplicationState, before: ObservedSlot | None, *, now: datetime) -> ObservedSlot | None:
     """The slot, or None if this application is none."""
     if not application.config:
         return _departing(application, before)
@@ -76,7 +80,7 @@ def observed_slot(application: ApplicationState, before: ObservedSlot | None) ->
         attempt=read.args.attempt,
         status=application.status,
         message=application.message,
-        deployed_at=_moment(application.deployed_at),
+        failed_at=_failed_at(application.status, read.args.attempt, before, now=now),
         addresses=application.addresses,
         live_replicas=len(application.replicas),
         engine_image=read.args.engine_image,
@@ -116,14 +120,14 @@ def _named(name: str) -> ObservedSlot | None:
         attempt=0,
         status="",
         message="",
-        deployed_at=None,
+        failed_at=None,
         addresses=(),
         live_replicas=0,
     )
 
 
-def _moment(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
-    except (OverflowError, ValueError, OSError):
+def _failed_at(status: str, attempt: int, before: ObservedSlot | None, *, now: datetime) -> datetime | None:
+    if status != _FAILED:
         return None
+    known = before.failed_at if before is not None and before.attempt == attempt else None
+    return known or now
