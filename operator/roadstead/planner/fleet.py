@@ -28,7 +28,7 @@ from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
-from roadstead.planner.ladder import PROGRESS, RETRY, resolve_ladder
+from roadstead.planner.ladder import PROGRESS, RETRY, Askable, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
@@ -57,6 +57,7 @@ class _Draft:
     granted: Mapping[str, ModelKey]
     rooms: Rooms
     rankings: Rankings
+    askable: Askable
     rest: Rest
     actions: list[Action] = field(default_factory=list)
     last: list[Action] = field(default_factory=list)
@@ -94,6 +95,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         granted=grant_names(snapshot.models, snapshot.routes),
         rooms=rooms,
         rankings=Rankings(places, rooms),
+        askable=Askable(places),
         rest=rest,
     )
     for model in sorted(snapshot.models, key=lambda model: model.precedence):
@@ -143,7 +145,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
     snapshot = draft.view.snapshot
     if not model.finalized:
         draft.actions.append(SetFinalizer(model=model))
-    ladder = resolve_ladder(model, snapshot=snapshot, seats=draft.seats, now=draft.now)
+    ladder = resolve_ladder(model, snapshot=snapshot, askable=draft.askable, now=draft.now)
     draft.actions += ladder.questions
     if not ladder.complete:
         draft.wakes.append((PROGRESS if ladder.pending else RETRY).total_seconds())

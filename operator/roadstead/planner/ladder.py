@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zlib import crc32
 
-from roadstead.domain.model import Model, ModelSpec, VariantSpec
+from roadstead.domain.model import Model, ModelSpec, PlacementPolicy, VariantSpec
 from roadstead.domain.plan import Resolve, Verdict
 from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
@@ -61,9 +61,27 @@ class Ladder:
         return all(rung.artifact is not None for rung in self.rungs)
 
 
-def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, seats: Mapping[str, Seat], now: datetime) -> Ladder:
+class Askable:
+    """Nodes whose agents can be asked, by placement policy: each policy looks at all nodes once a plan."""
+
+    def __init__(self, seats: Mapping[str, Seat]) -> None:
+        self._seats = seats
+        self._by_policy: dict[PlacementPolicy, tuple[str, ...]] = {}
+
+    def of(self, spec: ModelSpec) -> tuple[str, ...]:
+        """Those that a model's policy lets it onto."""
+        nodes = self._by_policy.get(spec.placement)
+        if nodes is None:
+            nodes = self._by_policy[spec.placement] = tuple(
+                name
+                for name, seat in self._seats.items()
+                if seat.facts is not None and selection_verdict(seat, spec) is None
+            )
+        return nodes
+
+
+def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, askable: Askable, now: datetime) -> Ladder:
     """The ladder of a model whose spec is valid."""
-    asked: tuple[str, ...] | None = None
     releases = snapshot.releases.get(model.uid, ())
     rungs: list[Rung] = []
     questions: list[Resolve] = []
@@ -72,18 +90,10 @@ def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, seats: Mapping[str,
         if known is not None:
             rungs.append(_resolved(variant, known))
             continue
-        if asked is None:
-            asked = _able_to_answer(model.checked_spec, seats)
-        keys = _keys(variant, asked)
+        keys = _keys(variant, askable.of(model.checked_spec))
         questions += [Resolve(key=key) for key in keys if due(snapshot.resolutions.get(key), now)]
         rungs.append(_rung(variant, {key: snapshot.resolutions.get(key) for key in keys}))
     return Ladder(rungs=tuple(rungs), questions=tuple(questions))
-
-
-def _able_to_answer(spec: ModelSpec, seats: Mapping[str, Seat]) -> tuple[str, ...]:
-    return tuple(
-        name for name, seat in seats.items() if seat.facts is not None and selection_verdict(seat, spec) is None
-    )
 
 
 def due(resolution: Resolution | None, now: datetime) -> bool:

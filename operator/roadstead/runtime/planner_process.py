@@ -26,6 +26,7 @@ from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.domain.snapshot import FleetSnapshot
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
+from roadstead.runtime.collector import look_at_no_fleet_twice
 from roadstead.runtime.snapshot_changes import Changes, applied, changes
 
 _PR_SET_PDEATHSIG = 1
@@ -80,7 +81,7 @@ class PlannerProcess:
 
 
 def _new_pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=_prepare)
 
 
 class _Held:
@@ -109,7 +110,8 @@ def _plan(base: int, number: int, delta: Changes, now: datetime) -> tuple[FleetP
     return replace(planned, reports=new), tuple(_Held.told)
 
 
-def _end_with_the_parent() -> None:
+def _prepare() -> None:
     """A killed operator leaves no planner behind: it holds both ends of its own queue and would wait for ever."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    look_at_no_fleet_twice()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is the parent's to handle

@@ -5,7 +5,9 @@ several times a second, for every model that waits. What only says the same in o
 
 Of more statuses than there is time for, the others are left to the next turn.
 
-What is out of date when it is to be told is left out: a new leader, who remembers no answer, would tell of every source
+Statuses say what is planned and need not wait until it is done: a cell whose Ray is slow may hold a turn up for half a
+minute. Only models that the turn itself learns about, or whose objects it writes to, are told of after that; and not at
+all where what would be told is out of date by then: a new leader, who remembers no answer, would tell of every source
 that is missing that it is being asked for, and a moment later that it is missing.
 """
 
@@ -21,7 +23,7 @@ from typing import Final
 import structlog
 
 from roadstead.domain.model import Model
-from roadstead.domain.plan import FleetPlan, ModelReport, PoolReport
+from roadstead.domain.plan import ClearFinalizer, FleetPlan, ModelReport, PoolReport, Resolve, SetFinalizer
 from roadstead.ports import Cluster, DoorError
 from roadstead.services.side_by_side import side_by_side
 
@@ -49,6 +51,10 @@ class Published:
     """Until words that were put off are due, 0 if there was no time for all statuses; None if nothing is to be said."""
 
 
+async def _nothing() -> frozenset[str]:
+    return frozenset()
+
+
 @dataclass(slots=True)
 class Publisher:
     """Publishes, and remembers what it told: a report that is still the same is not looked at again."""
@@ -57,12 +63,17 @@ class Publisher:
     """By uid."""
 
     async def publish(
-        self, plan: FleetPlan, cluster: Cluster, now: datetime, *, answered: frozenset[str] = frozenset()
+        self,
+        plan: FleetPlan,
+        cluster: Cluster,
+        now: datetime,
+        *,
+        learned: Callable[[], Awaitable[frozenset[str]]] = _nothing,
     ) -> Published:
-        """Publish all statuses side by side.
+        """Publish all statuses side by side, while the plan is carried out.
 
-        ``answered`` are sources about which the turn itself has learned: models that name one are told of by the turn
-        that follows, which knows.
+        ``learned`` returns when it has been: the sources that were answered meanwhile. Models that name one are told
+        of by the turn that follows, which knows.
         """
         failed = 0
 
@@ -81,11 +92,17 @@ class Publisher:
         present = {report.model.uid for report in plan.reports}
         for uid in self.told.keys() - present:
             del self.told[uid]
-        current = [report for report in plan.reports if not _names_any(report.model, answered)]
-        due = {report.model.uid: self._due_after(report, now) for report in current}
-        left = await side_by_side(plan.pools, tell_of_pool)
-        left += await side_by_side([report for report in current if due[report.model.uid] == 0], tell)
-        later = min((wait for wait in due.values() if wait is not None and wait > 0), default=None)
+        due = {report.model.uid: self._due_after(report, now) for report in plan.reports}
+        concerned = _concerned(plan)
+        at_once = [each for each in plan.reports if due[each.model.uid] == 0 and each.model.uid not in concerned]
+        left = await side_by_side(plan.pools, tell_of_pool) + await side_by_side(at_once, tell)
+        news = await learned()
+        outdated = {report.model.uid for report in plan.reports if news and _names_any(report.model, news)}
+        afterwards = [
+            each for each in plan.reports if due[each.model.uid] == 0 and each.model.uid in concerned - outdated
+        ]
+        left += await side_by_side(afterwards, tell)
+        later = min((wait for uid, wait in due.items() if wait and uid not in outdated), default=None)
         return Published(failed=failed, again_after_seconds=0.0 if left else later)
 
     def _due_after(self, report: ModelReport, now: datetime) -> float | None:
@@ -108,6 +125,14 @@ async def _written(about: str, writing: Callable[[], Awaitable[None]]) -> bool:
         log.warning("status.not_written", about=about, error=str(error) or "timeout")
         return False
     return True
+
+
+def _concerned(plan: FleetPlan) -> frozenset[str]:
+    """Uids of the models that the plan asks about, or whose objects it writes to."""
+    asked = frozenset(action.key.source for action in plan.actions if isinstance(action, Resolve))
+    written = (action.model.uid for action in plan.actions if isinstance(action, SetFinalizer | ClearFinalizer))
+    naming = (report.model.uid for report in plan.reports if asked and _names_any(report.model, asked))
+    return frozenset((*written, *naming))
 
 
 def _names_any(model: Model, sources: frozenset[str]) -> bool:

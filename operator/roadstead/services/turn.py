@@ -1,4 +1,4 @@
-"""One turn of the loop: observe → plan → act → publish → record. The only place where the order is written down."""
+"""One turn of the loop: observe → plan → act and publish → record. The only place where the order is written down."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -56,9 +57,13 @@ class Turn:
         self.note(Planned(snapshot=snapshot, plan=plan, at=now))
         if plan.held:
             log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
-        outcome = await carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-        answered = self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset[str]()
-        published = await self.publisher.publish(plan, self.ports.cluster, now, answered=answered)
+        async with asyncio.TaskGroup() as tasks:
+            acting = tasks.create_task(
+                carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
+            )
+            learned = partial(self._learned, acting, snapshot)
+            telling = tasks.create_task(self.publisher.publish(plan, self.ports.cluster, now, learned=learned))
+        outcome, published = acting.result(), telling.result()
         await self._record(snapshot)
         if outcome.left:
             again: float | None = 0.0
@@ -72,6 +77,11 @@ class Turn:
         return TurnResult(
             models=len(snapshot.models), outcome=outcome, unpublished=published.failed, again_after_seconds=again
         )
+
+    async def _learned(self, acting: asyncio.Task[Outcome], snapshot: FleetSnapshot) -> frozenset[str]:
+        """Sources that were answered while the plan was carried out."""
+        outcome = await acting
+        return self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset()
 
     async def _record(self, snapshot: FleetSnapshot) -> None:
         """The ledger is history: it is brought up to date after the fact and never holds anything up for long."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
 
-from roadstead.domain.model import ConditionStatus
-from roadstead.domain.plan import ConditionReport, FleetPlan, ModelReport, PoolReport
+from roadstead.domain.model import ConditionStatus, ModelSpec, VariantSpec
+from roadstead.domain.plan import ConditionReport, FleetPlan, ModelReport, PoolReport, Resolve, SetFinalizer
 from roadstead.domain.reasons import Reason
+from roadstead.domain.snapshot import ResolutionKey
 from roadstead.ports import Cluster, DoorError
 from roadstead.services import side_by_side
 from roadstead.services.publish import WORDS_SECONDS, Published, Publisher
 from tests.contract.postgres.ledger_values import a_model
+from tests.fixtures.patience import until
 
+FILE, OTHER = "file:///a.gguf", "file:///b.gguf"
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 
@@ -45,8 +50,10 @@ class Desk:
 
     async def tell(self, *reports: ModelReport, after_seconds: float = 0) -> Published:
         self.now += timedelta(seconds=after_seconds)
-        plan = FleetPlan(actions=(), reports=reports)
-        return await self.publisher.publish(plan, cast("Cluster", self.readers), self.now)
+        return await self.carry_out(FleetPlan(actions=(), reports=reports))
+
+    async def carry_out(self, plan: FleetPlan, **learned: Callable[[], Awaitable[frozenset[str]]]) -> Published:
+        return await self.publisher.publish(plan, cast("Cluster", self.readers), self.now, **learned)
 
 
 def _report(words: str, *, reason: Reason = Reason.INSUFFICIENT_RAM, uid: str | None = None) -> ModelReport:
@@ -106,6 +113,30 @@ async def test_what_could_not_be_written_is_written_by_the_next_turn() -> None:
     desk.readers.away = False
     assert (await desk.tell(report)).failed == 0
     assert desk.readers.statuses == ["no room"]
+
+
+async def test_only_those_whom_the_plan_concerns_wait_until_it_has_been_carried_out() -> None:
+    desk = Desk()
+    elsewhere, here = (ModelSpec(served_name="x", variants=(VariantSpec(name="q", source=at),)) for at in (OTHER, FILE))
+    other, asking, claimed = (
+        replace(report, model=replace(report.model, spec=spec))
+        for report, spec in (
+            (_report("other", uid="1"), elsewhere),
+            (_report("asking", uid="2"), here),
+            (_report("claimed", uid="3"), elsewhere),
+        )
+    )
+    actions = (
+        Resolve(key=ResolutionKey(node="node-a", source=FILE, digest=None)),
+        SetFinalizer(model=claimed.model),
+    )
+    done = asyncio.get_running_loop().create_future()
+    plan = FleetPlan(actions=actions, reports=(other, asking, claimed))
+    telling = asyncio.create_task(desk.carry_out(plan, learned=lambda: done))
+    await until(lambda: desk.readers.statuses == ["other"], "the one that nothing is done for is told of")
+    done.set_result(frozenset({FILE}))
+    await telling
+    assert desk.readers.statuses == ["other", "claimed"], "the answer makes the words of the one that asked out of date"
 
 
 async def test_what_there_is_no_time_for_is_told_by_the_turns_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,18 @@ _RESOLVE_SECONDS: Final = 8.0
 _ACCEPTED: Final = 202
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is kept of an agent's answer."""
+
+    digest: str
+    facts: AgentFacts
+
+    @classmethod
+    def of(cls, state: NodeState) -> Self:
+        return cls(state.digest, agent_facts(state))
+
+
 class AgentDoors:
     """Answers to the port ``Agents``. Use as an async context."""
 
@@ -57,15 +70,15 @@ class AgentDoors:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.AGENT_UNAVAILABLE)
         self.logs = AgentLogs(self._caller, self._url)
         """Answers to the port ``EngineLogs``."""
-        kind: DoorKind[NodeState, AgentFacts] = DoorKind(
+        kind: DoorKind[Told, AgentFacts] = DoorKind(
             word="agent",
-            ask=long_poll(self._caller, NodeState, lambda state: state.digest, wait_seconds=NODE_LONG_POLL_SECONDS),
-            understand=lambda state, _: agent_facts(state),
+            ask=long_poll(self._caller, NodeState, keep=Told.of, kept=Told, wait_seconds=NODE_LONG_POLL_SECONDS),
+            understand=lambda told, _: told.facts,
             differs=lambda old, new: old.digest != new.digest,
             pause_seconds=pause_before_next,
             fresh=_FRESH,
         )
-        self._doors = FollowedDoors[AgentDoor, NodeState, AgentFacts](
+        self._doors = FollowedDoors[AgentDoor, Told, AgentFacts](
             lambda: directory.listing().agents,
             lambda name: DoorWatch(kind, name=name, clock=clock, poke=poke, backoff=backoff or Backoff()),
             poke=poke,
@@ -88,7 +101,7 @@ class AgentDoors:
 
     def highest_epoch(self) -> int:
         """The highest that any of these doors has told."""
-        told = (watch.answer.epoch for _, watch in self._doors.all().values() if watch.answer is not None)
+        told = (watch.answer.facts.epoch for _, watch in self._doors.all().values() if watch.answer is not None)
         return max((*told, self._caller.highest_epoch))
 
     async def resolve(self, key: ResolutionKey) -> Resolution:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from roadstead.adapters.cells.observed import cell_facts
+from roadstead.adapters.cells.observed import ToldCell, cell_facts
 from roadstead.adapters.cells.serve_config import composed
 from roadstead.adapters.directory import CellDoor, Directory
 from roadstead.adapters.doors.caller import DoorCaller, TokenFile
@@ -48,15 +48,15 @@ class CellDoors:
         backoff: Backoff | None = None,
     ) -> None:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.CELL_UNAVAILABLE)
-        kind: DoorKind[CellState, CellFacts] = DoorKind(
+        kind: DoorKind[ToldCell, CellFacts] = DoorKind(
             word="cell",
-            ask=long_poll(self._caller, CellState, lambda state: state.digest, wait_seconds=LONG_POLL_SECONDS),
+            ask=long_poll(self._caller, CellState, keep=ToldCell.of, kept=ToldCell, wait_seconds=LONG_POLL_SECONDS),
             understand=lambda state, previous: cell_facts(state, previous, now=clock()),
             counts=lambda state: state.reachable,
             differs=lambda old, new: old.digest != new.digest,
             pause_seconds=pause_before_next,
         )
-        self._doors = FollowedDoors[CellDoor, CellState, CellFacts](
+        self._doors = FollowedDoors[CellDoor, ToldCell, CellFacts](
             lambda: directory.listing().cells,
             lambda name: DoorWatch(kind, name=name, clock=clock, poke=poke, backoff=backoff or Backoff()),
             poke=poke,
@@ -103,7 +103,7 @@ class CellDoors:
             if accepted.base != base:
                 self._spent[cell] = (base, watch.asked)
 
-    def _found(self, cell: str) -> tuple[CellDoor, DoorWatch[CellState, CellFacts]]:
+    def _found(self, cell: str) -> tuple[CellDoor, DoorWatch[ToldCell, CellFacts]]:
         found = self._doors.get(cell)
         if found is None:
             raise DoorError(Reason.CELL_UNAVAILABLE, f"no head agent is listed for cell {cell}")
@@ -111,14 +111,14 @@ class CellDoors:
             raise DoorError(Reason.CELL_UNAVAILABLE, f"the head agent of cell {cell} has no address at the moment")
         return found
 
-    def _state(self, cell: str, watch: DoorWatch[CellState, CellFacts]) -> CellState:
+    def _state(self, cell: str, watch: DoorWatch[ToldCell, CellFacts]) -> ToldCell:
         if watch.answer is None or not isinstance(watch.part(), Known):
             raise DoorError(
                 Reason.CELL_UNAVAILABLE, f"what cell {cell} holds is not known now: nothing is written to it"
             )
         return watch.answer
 
-    def _is_spent(self, cell: str, base: str, watch: DoorWatch[CellState, CellFacts]) -> bool:
+    def _is_spent(self, cell: str, base: str, watch: DoorWatch[ToldCell, CellFacts]) -> bool:
         """Whether the state still is the one that was written over: no answer was asked for since."""
         spent = self._spent.get(cell)
         return spent is not None and spent[0] == base and watch.answered_ask <= spent[1]

@@ -11,9 +11,11 @@ deployment moves with every configuration that is put, whatever it changes, and 
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,55 +42,82 @@ class _Application(BaseModel):
     deployments: tuple[_Deployment]
 
 
-def cell_facts(state: CellState, previous: CellFacts | None, *, now: datetime) -> CellFacts | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldApplication:
+    """An application as its head agent told of it."""
+
+    name: str
+    status: str
+    message: str
+    addresses: tuple[str, ...]
+    replicas: int
+    slot: ObservedSlot | None
+    """What its configuration says; None if it is none of ours, or being torn down."""
+    packed_config: bytes
+    """JSON. A cell has hundreds, word for word the same for months: as objects they would take ten times the memory."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As it was put; empty while Ray tears it down."""
+        unpacked: dict[str, Any] = json.loads(self.packed_config)
+        return unpacked
+
+    @classmethod
+    def of(cls, state: ApplicationState) -> Self:
+        packed = json.dumps(state.config, separators=(",", ":")).encode()
+        return cls(
+            name=state.name,
+            status=state.status,
+            message=state.message,
+            addresses=state.addresses,
+            replicas=len(state.replicas),
+            slot=_configured_slot(state, packed),
+            packed_config=packed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldCell:
+    """What is kept of a head agent's answer."""
+
+    digest: str
+    epoch: int
+    base: str
+    reachable: bool
+    nodes: frozenset[str]
+    raylets: frozenset[Raylet]
+    applications: tuple[ToldApplication, ...]
+
+    @classmethod
+    def of(cls, state: CellState) -> Self:
+        return cls(
+            digest=state.digest,
+            epoch=state.epoch,
+            base=state.base,
+            reachable=state.reachable,
+            nodes=frozenset(state.nodes),
+            raylets=frozenset(Raylet(node=worker.node, image=worker.image) for worker in state.workers),
+            applications=tuple(ToldApplication.of(application) for application in state.applications),
+        )
+
+
+def cell_facts(told: ToldCell, previous: CellFacts | None, *, now: datetime) -> CellFacts | None:
     """What the planner may know of a cell; None as long as its head agent has not seen Ray."""
-    if not state.base:
+    if not told.base:
         return None
     before = {slot.name: slot for slot in previous.slots} if previous else {}
-    slots = (observed_slot(application, before.get(application.name), now=now) for application in state.applications)
+    slots = (_observed_slot(application, before.get(application.name), now=now) for application in told.applications)
     return CellFacts(
-        epoch=state.epoch,
-        base=state.base,
-        nodes=frozenset(state.nodes),
+        epoch=told.epoch,
+        base=told.base,
+        nodes=told.nodes,
         slots=tuple(slot for slot in slots if slot is not None),
-        raylets=frozenset(Raylet(node=worker.node, image=worker.image) for worker in state.workers),
+        raylets=told.raylets,
     )
 
 
-def observed_slot(application: ApplicationState, before: ObservedSlot | None, *, now: datetime) -> ObservedSlot | None:
-    """The slot, or None if this application is none."""
-    if not application.config:
-        return _departing(application, before)
-    try:
-        read = _Application.model_validate(application.config)
-    except ValidationError:
-        return None
-    namespace, slash, name = read.args.model.partition("/")
-    if not slash:
-        return None
-    (deployment,) = read.deployments
-    return ObservedSlot(
-        name=application.name,
-        model=ModelKey(namespace, name),
-        variant=read.args.variant,
-        release=deployment.user_config.release,
-        content=read.args.content,
-        node=read.args.node,
-        threads=read.args.threads,
-        replicas=deployment.num_replicas,
-        memory_bytes=deployment.user_config.memory_bytes,
-        attempt=read.args.attempt,
-        status=application.status,
-        message=application.message,
-        failed_at=_failed_at(application.status, read.args.attempt, before, now=now),
-        addresses=application.addresses,
-        live_replicas=len(application.replicas),
-        engine_image=read.args.engine_image,
-    )
-
-
-def _departing(application: ApplicationState, before: ObservedSlot | None) -> ObservedSlot | None:
-    slot = before or _named(application.name)
+def _configured_slot(application: ApplicationState, packed_config: bytes) -> ObservedSlot | None:
+    slot = _put_for(application.name, packed_config)
     if slot is None:
         return None
     return replace(
@@ -97,6 +126,60 @@ def _departing(application: ApplicationState, before: ObservedSlot | None) -> Ob
         message=application.message,
         addresses=application.addresses,
         live_replicas=len(application.replicas),
+    )
+
+
+@lru_cache(maxsize=1 << 14)
+def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
+    """What a configuration says of its slot, read once: a cell tells of hundreds whenever one of them changes."""
+    try:
+        read = _Application.model_validate_json(packed_config)
+    except ValidationError:
+        return None
+    namespace, slash, model = read.args.model.partition("/")
+    if not slash:
+        return None
+    (deployment,) = read.deployments
+    return ObservedSlot(
+        name=name,
+        model=ModelKey(namespace, model),
+        variant=read.args.variant,
+        release=deployment.user_config.release,
+        content=read.args.content,
+        node=read.args.node,
+        threads=read.args.threads,
+        replicas=deployment.num_replicas,
+        memory_bytes=deployment.user_config.memory_bytes,
+        attempt=read.args.attempt,
+        status="",
+        message="",
+        failed_at=None,
+        addresses=(),
+        live_replicas=0,
+        engine_image=read.args.engine_image,
+    )
+
+
+def _observed_slot(application: ToldApplication, before: ObservedSlot | None, *, now: datetime) -> ObservedSlot | None:
+    slot = application.slot
+    if slot is None:
+        return None if application.config else _departing(application, before)
+    if slot.status != _FAILED:
+        return slot
+    known = before.failed_at if before is not None and before.attempt == slot.attempt else None
+    return replace(slot, failed_at=known or now)
+
+
+def _departing(application: ToldApplication, before: ObservedSlot | None) -> ObservedSlot | None:
+    slot = before or _named(application.name)
+    if slot is None:
+        return None
+    return replace(
+        slot,
+        status=application.status,
+        message=application.message,
+        addresses=application.addresses,
+        live_replicas=application.replicas,
         configured=False,
     )
 
@@ -124,10 +207,3 @@ def _named(name: str) -> ObservedSlot | None:
         addresses=(),
         live_replicas=0,
     )
-
-
-def _failed_at(status: str, attempt: int, before: ObservedSlot | None, *, now: datetime) -> datetime | None:
-    if status != _FAILED:
-        return None
-    known = before.failed_at if before is not None and before.attempt == attempt else None
-    return known or now

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from roadstead.domain.slot import Slot, route_prefix
 from roadstead_worker.contract import (
@@ -17,7 +17,6 @@ from roadstead_worker.contract import (
     NODE_LABEL,
     SLOT_DEPLOYMENT,
     SLOT_IMPORT_PATH,
-    ApplicationState,
     SlotArgs,
     SlotUserConfig,
     image_label,
@@ -34,8 +33,18 @@ _HEALTH_PERIOD_SECONDS: Final = 5
 _HEALTH_TIMEOUT_SECONDS: Final = 10
 
 
+class Configured(Protocol):
+    """An application of a cell; without a configuration while Ray tears it down."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+
+
 def composed(
-    applications: Iterable[ApplicationState], *, put: Sequence[Slot], remove: Iterable[str]
+    applications: Iterable[Configured], *, put: Sequence[Slot], remove: Iterable[str]
 ) -> tuple[dict[str, Any], ...]:
     """The full list to put: a slot in ``put`` is there afterwards even if ``remove`` names it too.
 
@@ -45,13 +54,14 @@ def composed(
     wanted = {slot.name: slot for slot in put}
     result: list[dict[str, Any]] = []
     for application in applications:
-        if not application.config:
+        config = application.config
+        if not config:
             continue
         slot = wanted.pop(application.name, None)
         if slot is not None:
-            result.append(changed(application.config, slot))
+            result.append(changed(config, slot))
         elif application.name not in gone:
-            result.append(copy.deepcopy(application.config))
+            result.append(config)
     return (*result, *(rendered(slot) for slot in wanted.values()))
 
 

@@ -20,21 +20,22 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=BaseModel)
-P = TypeVar("P", bound=State)
+K = TypeVar("K", bound=State)
 
 
 def long_poll(
-    caller: DoorCaller, shape: type[S], digest: Callable[[S], str], *, wait_seconds: float
-) -> Callable[[str, S | None], Awaitable[S]]:
+    caller: DoorCaller, shape: type[S], *, keep: Callable[[S], K], kept: type[K], wait_seconds: float
+) -> Callable[[str, K | None], Awaitable[K]]:
     """Ask for the state after the one that is known, at a door that waits ``wait_seconds`` for news."""
 
-    async def ask(url: str, known: S | None) -> S:
-        after = "" if known is None else digest(known)
-        return await caller.read(f"{url}/state", shape, after=after, seconds=wait_seconds + _GRACE_SECONDS)
+    async def ask(url: str, known: K | None) -> K:
+        after = "" if known is None else known.digest
+        seconds = wait_seconds + _GRACE_SECONDS
+        return await caller.read(f"{url}/state", shape, keep=keep, kept=kept, seconds=seconds, after=after)
 
     return ask
 
 
-def pause_before_next(known: P | None, answer: P) -> float:
+def pause_before_next(known: State | None, answer: State) -> float:
     """None after news. A door that repeats itself without having waited is not asked in a tight loop."""
     return _PAUSE_SECONDS if known is not None and known.digest == answer.digest else 0.0

@@ -68,7 +68,9 @@ class GatewayDoors:
         return {name: watch.part() for name, (_, watch) in self._doors.all().items()}
 
     async def _ask(self, url: str, _known: Tallies | None) -> Tallies:
-        return await self._caller.read(f"{url}{TALLIES_PATH}", Tallies, seconds=_ANSWER_SECONDS)
+        return await self._caller.read(
+            f"{url}{TALLIES_PATH}", Tallies, keep=lambda told: told, kept=Tallies, seconds=_ANSWER_SECONDS
+        )
 
 
 def gateway_facts(tallies: Tallies) -> GatewayFacts:

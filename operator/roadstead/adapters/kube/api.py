@@ -84,7 +84,9 @@ class Api:
         position: dict[str, str] = {}
         while True:
             answer = await self.request("GET", path, query={**(query or {}), "limit": str(page), **position})
-            items.extend(answer.get("items") or ())
+            for item in answer.get("items") or ():
+                item["metadata"].pop("managedFields", None)  # more than half of an object, and of no use here
+                items.append(item)
             metadata = answer.get("metadata", {})
             if not metadata.get("continue"):
                 return items, metadata.get("resourceVersion", "")

@@ -38,8 +38,15 @@ class WatchedModel:
     """A LocalModel with what only this package needs of it."""
 
     model: Model
-    status: Object
+    packed_status: bytes
+    """Its JSON. As objects it would be most of what an operator of thousands of models holds in memory."""
     finalizers: tuple[str, ...]
+
+    @property
+    def status(self) -> Object:
+        """As the API server last told it."""
+        unpacked: Object = json.loads(self.packed_status)
+        return unpacked
 
 
 def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
@@ -61,7 +68,8 @@ def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
         problems=problems,
         conditions=tuple(conditions(status.get("conditions", ()))),
     )
-    return WatchedModel(model=model, status=status, finalizers=finalizers)
+    packed = json.dumps(status, separators=(",", ":")).encode()
+    return WatchedModel(model=model, packed_status=packed, finalizers=finalizers)
 
 
 def relevant_of_model(watched: WatchedModel) -> object:
