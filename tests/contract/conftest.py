@@ -1,7 +1,7 @@
 """How the contract tests are shared out to processes (``-n 3``): by file, and all that use the cell of Ray to one.
 
-A machine holds one such cell. It takes longest, so it comes first, but for a replica that is measured with all children
-of its process: that goes to another one.
+What takes longest comes first: the cell of Ray, of which a machine holds one, then the API server's. Before them comes
+only a replica that is measured with all children of its process: the cell must not be among them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _RAY = Path(__file__).parent / "ray"
+_KUBE = Path(__file__).parent / "kube"
 _MEASURED = Path(__file__).parent / "agent" / "test_a_replica_and_its_agent.py"
 
 
@@ -29,4 +30,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shares:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (item.path != _MEASURED, _RAY not in item.path.parents))
+    items.sort(key=lambda item: (item.path != _MEASURED, _RAY not in item.path.parents, _KUBE not in item.path.parents))
