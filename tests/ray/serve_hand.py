@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from roadstead_worker.agent.cell_state import application_states
-from roadstead_worker.agent.ray_rest import RayApplication, RayAway, RayDashboard, RayServe
+from roadstead_worker.agent.ray_rest import RayAway, RayDashboard, RayServe
 from roadstead_worker.contract import NODE_LABEL, ApplicationState
 from tests.fixtures.ray_cell import RayCell
 from tests.ray.plain import DEPLOYMENT
@@ -78,9 +78,6 @@ class ServeHand:
         await self.dashboard.put(
             {"proxy_location": "HeadOnly", "http_options": http, "applications": list(applications), **options}
         )
-
-    async def seen(self) -> dict[str, RayApplication]:
-        return (await self.dashboard.serve()).applications
 
     async def states(self) -> dict[str, ApplicationState]:
         """As the head agent tells them."""

@@ -34,7 +34,7 @@ from roadstead_weights.sources_file import LocalFile, open_local
 from roadstead_weights.sources_http import HttpFile, HttpReader
 from roadstead_weights.store import WeightStore, write_atomically
 from roadstead_weights.transfers import Transfer, hash_file, in_thread
-from roadstead_worker.contract import Progress, Resolution, ResolveRequest, Wire
+from roadstead_worker.contract import Progress, Resolution, ResolveRequest, Told
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ _CLOCK_GRAIN_NS: Final = 50_000_000
 Question = tuple[str, str | None]
 
 
-class Remembered(Wire):
+class Remembered(Told):
     """A resolution and the identity of the source that it was true of."""
 
     identity: str

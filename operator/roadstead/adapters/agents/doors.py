@@ -42,7 +42,7 @@ _ACCEPTED: Final = 202
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToldNode:
     """What is kept of an agent's answer."""
 
     digest: str
@@ -70,15 +70,17 @@ class AgentDoors:
         self._caller = DoorCaller(token=TokenFile(token_file), epoch=epoch, unavailable=Reason.AGENT_UNAVAILABLE)
         self.logs = AgentLogs(self._caller, self._url)
         """Answers to the port ``EngineLogs``."""
-        kind: DoorKind[Told, AgentFacts] = DoorKind(
+        kind: DoorKind[ToldNode, AgentFacts] = DoorKind(
             word="agent",
-            ask=long_poll(self._caller, NodeState, keep=Told.of, kept=Told, wait_seconds=NODE_LONG_POLL_SECONDS),
+            ask=long_poll(
+                self._caller, NodeState, keep=ToldNode.of, kept=ToldNode, wait_seconds=NODE_LONG_POLL_SECONDS
+            ),
             understand=lambda told, _: told.facts,
             differs=lambda old, new: old.digest != new.digest,
             pause_seconds=pause_before_next,
             fresh=_FRESH,
         )
-        self._doors = FollowedDoors[AgentDoor, Told, AgentFacts](
+        self._doors = FollowedDoors[AgentDoor, ToldNode, AgentFacts](
             lambda: directory.listing().agents,
             lambda name: DoorWatch(kind, name=name, clock=clock, poke=poke, backoff=backoff or Backoff()),
             poke=poke,

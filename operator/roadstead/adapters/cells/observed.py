@@ -71,7 +71,7 @@ class ToldApplication:
             message=state.message,
             addresses=state.addresses,
             replicas=len(state.replicas),
-            slot=_configured_slot(state, packed),
+            slot=_put_for(state.name, packed),
             packed_config=packed,
         )
 
@@ -116,19 +116,6 @@ def cell_facts(told: ToldCell, previous: CellFacts | None, *, now: datetime) -> 
     )
 
 
-def _configured_slot(application: ApplicationState, packed_config: bytes) -> ObservedSlot | None:
-    slot = _put_for(application.name, packed_config)
-    if slot is None:
-        return None
-    return replace(
-        slot,
-        status=application.status,
-        message=application.message,
-        addresses=application.addresses,
-        live_replicas=len(application.replicas),
-    )
-
-
 @lru_cache(maxsize=1 << 14)
 def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
     """What a configuration says of its slot, read once: a cell tells of hundreds whenever one of them changes."""
@@ -161,27 +148,31 @@ def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
 
 
 def _observed_slot(application: ToldApplication, before: ObservedSlot | None, *, now: datetime) -> ObservedSlot | None:
-    slot = application.slot
-    if slot is None:
-        return None if application.config else _departing(application, before)
-    if slot.status != _FAILED:
-        return slot
-    known = before.failed_at if before is not None and before.attempt == slot.attempt else None
-    return replace(slot, failed_at=known or now)
-
-
-def _departing(application: ToldApplication, before: ObservedSlot | None) -> ObservedSlot | None:
-    slot = before or _named(application.name)
-    if slot is None:
+    if application.slot is not None:
+        failed_at = _failed_at(application.status, application.slot.attempt, before, now=now)
+        return _as_told(application.slot, application, failed_at=failed_at)
+    if application.config:
         return None
+    departing = before or _named(application.name)
+    return replace(_as_told(departing, application, failed_at=None), configured=False) if departing else None
+
+
+def _as_told(slot: ObservedSlot, application: ToldApplication, *, failed_at: datetime | None) -> ObservedSlot:
     return replace(
         slot,
         status=application.status,
         message=application.message,
+        failed_at=failed_at,
         addresses=application.addresses,
         live_replicas=application.replicas,
-        configured=False,
     )
+
+
+def _failed_at(status: str, attempt: int, before: ObservedSlot | None, *, now: datetime) -> datetime | None:
+    if status != _FAILED:
+        return None
+    known = before.failed_at if before is not None and before.attempt == attempt else None
+    return known or now
 
 
 def _named(name: str) -> ObservedSlot | None:
