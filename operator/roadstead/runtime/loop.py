@@ -1,6 +1,7 @@
 """The loop: wait, take a turn, remember when. An error in a turn is logged and the next turn tries again.
 
-Only the leader runs it. Told to stop, it lets the turn that is under way end: no action is cut in the middle.
+Only the leader runs it. Told to stop, it lets the turn that is under way end, and what is in flight: no action is cut
+in the middle.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class FleetLoop:
         self.began = asyncio.get_running_loop().time()
         try:
             await self._turns(again)
+            await self.turn.executor.landed()
         finally:
+            self.turn.executor.abandon()
             self.ended = True
 
     async def _turns(self, again: float | None) -> None:

@@ -31,6 +31,7 @@ from roadstead.runtime.planner_process import PlannerProcess
 from roadstead.runtime.read_api import served_read_api
 from roadstead.runtime.settings import OperatorSettings
 from roadstead.runtime.trigger import Trigger
+from roadstead.services.act import Executor
 from roadstead.services.observe import Ports
 from roadstead.services.outlook import Outlook
 from roadstead.services.prompt_ledger import PromptLedger
@@ -99,7 +100,7 @@ async def run(settings: OperatorSettings) -> None:
                 planner=planner,
                 resolutions=resolutions,
                 clock=cluster.clock,
-                count=metrics.count_action,
+                executor=Executor(ports=ports, resolutions=resolutions, count=metrics.count_action, poke=trigger.poke),
                 note=outlook.note,
             ),
             trigger=trigger,

@@ -1,44 +1,36 @@
-"""Carries a plan out. It decides nothing: an action that fails is logged and left to the next turn, which sees why.
+"""Carries plans out. It decides nothing: an action that fails is logged and left to the next turn, which sees why.
 
 Actions of one kind that follow each other run side by side, because they touch different things; kinds keep their
-order. Each has a timeout, so that one door that hangs costs this turn a few seconds and nobody else anything.
-Of a kind with more actions than it has time for, the others are left to the next turn.
+order. Each has a timeout, so that one door that hangs costs nobody else anything. Of a kind with more actions than it
+has time for, the others are left to the next turn.
+
+Agents and cells may be slow: one that hangs is given up after eight seconds, and Ray answers in half a minute while it
+builds many applications. No turn waits so long. What is not over within ``PATIENCE_SECONDS`` goes on in flight, and
+turns leave alone what it touches until it has landed. They lose nothing by that: to a plan, what is in flight is what
+was not done yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
 import structlog
 
-from roadstead.domain.plan import (
-    Action,
-    ClearFinalizer,
-    ConfigureCell,
-    FetchWeights,
-    ForgetWeights,
-    KeepClaim,
-    MakeRelease,
-    ProtectPod,
-    PublishRoute,
-    RecordAdoption,
-    RemovePod,
-    Resolve,
-    RunPod,
-    SetFinalizer,
-    UnprotectPod,
-    WithdrawRoute,
-)
-from roadstead.domain.release import Release
-from roadstead.ports import Cluster, DoorError, FencedError
+from roadstead.domain.plan import Action, ConfigureCell, FetchWeights, ForgetWeights, Resolve
+from roadstead.domain.snapshot import ResolutionKey
+from roadstead.ports import DoorError, FencedError
 from roadstead.services.observe import Ports
+from roadstead.services.perform import perform
 from roadstead.services.resolutions import ResolutionBook
 from roadstead.services.side_by_side import side_by_side
 
+PATIENCE_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = 2.0
+"""Until what failed is tried again, if nothing else starts a turn before."""
 _TIMEOUT_SECONDS: Final = 30.0
 
 log = structlog.get_logger(__name__)
@@ -58,111 +50,158 @@ class Outcome:
     """The higher epoch a door has seen."""
 
 
-@dataclass(slots=True)
-class _Tally:
-    done: int = 0
-    failed: int = 0
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """How one action went."""
+
+    word: str
+    """For the metrics."""
     news: bool = False
-    left: int = 0
-    fenced_by: int | None = None
+    epoch: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.word != "done"
 
 
-async def carry_out(
-    actions: tuple[Action, ...],
-    *,
-    ports: Ports,
-    resolutions: ResolutionBook,
-    count: Callable[[str, str], None] = lambda _action, _result: None,
-) -> Outcome:
-    """Carry out actions in order; ``count(action, result)`` is told of each for the metrics."""
-    tally = _Tally()
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An action that no turn waits for any more, or will in a moment."""
 
-    async def one(action: Action) -> None:
-        count(type(action).__name__, await _attempt(action, ports=ports, resolutions=resolutions, tally=tally))
-
-    for _, group in groupby(actions, key=type):
-        tally.left += await side_by_side(tuple(group), one)
-    return Outcome(done=tally.done, failed=tally.failed, news=tally.news, left=tally.left, fenced_by=tally.fenced_by)
+    task: asyncio.Task[_Result]
+    awaited: bool
+    """Whether something that turns left alone, or left untold, becomes possible when it lands."""
 
 
-async def _attempt(action: Action, *, ports: Ports, resolutions: ResolutionBook, tally: _Tally) -> str:
-    try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
-            tally.news |= await _perform(action, ports=ports, resolutions=resolutions)
-    except FencedError as error:
-        tally.failed += 1
-        tally.fenced_by = max(error.epoch, tally.fenced_by or 0)
-        log.warning("action.fenced", action=type(action).__name__, epoch=error.epoch)
-        return "fenced"
-    except DoorError as error:
-        tally.failed += 1
-        log.warning("action.failed", action=type(action).__name__, code=error.code, message=error.message)
-        return "failed"
-    except TimeoutError:
-        tally.failed += 1
-        log.warning("action.timeout", action=type(action).__name__, seconds=_TIMEOUT_SECONDS)
-        return "timeout"
-    tally.done += 1
-    return "done"
+class Executor:
+    """Carries out one plan after the other, and owns what is in flight.
+
+    ``count(action, result)`` is told of each action for the metrics; ``poke`` asks for a turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        ports: Ports,
+        resolutions: ResolutionBook,
+        count: Callable[[str, str], None] = lambda _action, _result: None,
+        poke: Callable[[str], None] = lambda _reason: None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._ports = ports
+        self._resolutions = resolutions
+        self._count = count
+        self._poke = poke
+        self._patience_seconds = patience_seconds
+        self._in_flight: dict[Hashable, _Flight] = {}
+        self._fenced_by: int | None = None
+        """Told by what landed between turns."""
+
+    async def carry_out(self, actions: tuple[Action, ...]) -> Outcome:
+        """Carry out actions in order, but for those that would touch what is in flight."""
+        results: list[_Result] = []
+        left = 0
+
+        async def one(action: Action) -> None:
+            touched = _slow_to_change(action)
+            result = await (self._attempt(action) if touched is None else self._promptly(touched, action))
+            if result is not None:
+                results.append(result)
+
+        for _, group in groupby(actions, key=type):
+            left += await side_by_side(tuple(group), one)
+        epochs = [result.epoch for result in results if result.epoch is not None]
+        if self._fenced_by is not None:
+            epochs.append(self._fenced_by)
+            self._fenced_by = None
+        failed = sum(result.failed for result in results)
+        return Outcome(
+            done=len(results) - failed,
+            failed=failed,
+            news=any(result.news for result in results),
+            left=left,
+            fenced_by=max(epochs, default=None),
+        )
+
+    def asking(self) -> frozenset[str]:
+        """Sources about which a question is in flight."""
+        return frozenset(touched.source for touched in self._in_flight if isinstance(touched, ResolutionKey))
+
+    async def landed(self) -> None:
+        """Wait until nothing is in flight any more."""
+        while self._in_flight:
+            await asyncio.wait({flight.task for flight in self._in_flight.values()})
+            await asyncio.sleep(0)  # those that were told of it take them off the list
+
+    def abandon(self) -> None:
+        """Cancel what is in flight."""
+        for flight in self._in_flight.values():
+            flight.task.cancel()
+
+    async def _promptly(self, touched: Hashable, action: Action) -> _Result | None:
+        """How it went, if that is known in time."""
+        flying = self._in_flight.get(touched)
+        if flying is not None:
+            flying.awaited = True
+            return None
+        # The status of a model waits for the answer to a question about it.
+        flight = _Flight(asyncio.create_task(self._attempt(action)), awaited=isinstance(action, Resolve))
+        self._in_flight[touched] = flight
+        await asyncio.wait({flight.task}, timeout=self._patience_seconds)
+        if flight.task.done():
+            del self._in_flight[touched]
+            return flight.task.result()
+        flight.task.add_done_callback(lambda _: self._land(touched, flight))
+        return None
+
+    def _land(self, touched: Hashable, flight: _Flight) -> None:
+        del self._in_flight[touched]
+        if flight.task.cancelled():
+            return
+        error = flight.task.exception()
+        if error is not None:
+            log.error("action.broke", touched=str(touched), exc_info=error)
+        result = _Result("broke") if error is not None else flight.task.result()
+        if result.epoch is not None:
+            self._fenced_by = max(result.epoch, self._fenced_by or 0)
+            self._poke("fenced")
+        elif result.failed:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._poke, "failed late")
+        elif result.news or flight.awaited:
+            self._poke("done late")
+
+    async def _attempt(self, action: Action) -> _Result:
+        result = await self._tried(action)
+        self._count(type(action).__name__, result.word)
+        return result
+
+    async def _tried(self, action: Action) -> _Result:
+        name = type(action).__name__
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                news = await perform(action, ports=self._ports, resolutions=self._resolutions)
+        except FencedError as error:
+            log.warning("action.fenced", action=name, epoch=error.epoch)
+            return _Result("fenced", epoch=error.epoch)
+        except DoorError as error:
+            log.warning("action.failed", action=name, code=error.code, message=error.message)
+            return _Result("failed")
+        except TimeoutError:
+            log.warning("action.timeout", action=name, seconds=_TIMEOUT_SECONDS)
+            return _Result("timeout")
+        return _Result("done", news=news)
 
 
-async def _perform(action: Action, *, ports: Ports, resolutions: ResolutionBook) -> bool:
-    """Do one thing; True if it brought an answer worth another turn."""
+def _slow_to_change(action: Action) -> Hashable | None:
+    """What an action touches, if that is behind the door of an agent or a cell."""
     match action:
         case Resolve(key=key):
-            return resolutions.record(key, await ports.agents.resolve(key))
-        case MakeRelease(model=model, contents=contents, above=above):
-            number = await ports.ledger.number_release(model, contents, above=above)
-            await ports.cluster.keep_release(model, Release(number=number, contents=contents))
-            log.info("release.made", model=str(model.key), release=number, contents=len(contents))
-            return True
-        case SetFinalizer() | ClearFinalizer() | PublishRoute() | WithdrawRoute():
-            await _about_models(action, ports.cluster)
-        case FetchWeights(node=node, artifact=artifact, source=source):
-            await ports.agents.fetch(node, artifact=artifact, source=source)
+            return key
+        case FetchWeights(node=node, artifact=artifact):
+            return ("weights", node, artifact.digest)
         case ForgetWeights(node=node, digest=digest):
-            await ports.agents.forget(node, digest=digest)
-        case ConfigureCell(cell=cell, base=base, put=put, remove=remove):
-            log.info("cell.configure", cell=cell, put=[slot.name for slot in put], remove=list(remove))
-            await ports.cells.configure(cell, base=base, put=put, remove=remove)
-        case RecordAdoption() | KeepClaim() | RunPod() | RemovePod() | ProtectPod() | UnprotectPod():
-            await _about_pods(action, ports.cluster)
-    return isinstance(action, _TELLING)
-
-
-_TELLING = SetFinalizer | PublishRoute | WithdrawRoute | RecordAdoption | ProtectPod | UnprotectPod
-"""What is known at once when it is done, and lets the next step follow: no watch will tell of it again."""
-
-
-async def _about_models(action: SetFinalizer | ClearFinalizer | PublishRoute | WithdrawRoute, cluster: Cluster) -> None:
-    match action:
-        case SetFinalizer(model=model):
-            await cluster.set_finalizer(model)
-        case ClearFinalizer(model=model):
-            await cluster.clear_finalizer(model)
-        case PublishRoute(route=route):
-            await cluster.publish_route(route)
-        case WithdrawRoute(route=route):
-            await cluster.withdraw_route(route)
-
-
-async def _about_pods(
-    action: RecordAdoption | KeepClaim | RunPod | RemovePod | ProtectPod | UnprotectPod, cluster: Cluster
-) -> None:
-    match action:
-        case RecordAdoption(pool=pool, engines=engines):
-            log.info("image.adopted", pool=pool, images=[build.image for build in engines])
-            await cluster.record_adoption(pool, engines)
-        case KeepClaim(claim=claim):
-            log.info("claim.keep", claim=claim.name, node=claim.node)
-            await cluster.keep_claim(claim)
-        case RunPod(pod=wish):
-            log.info("pod.run", pod=wish.name, node=wish.node, image=wish.image)
-            await cluster.run_pod(wish)
-        case RemovePod(name=name, uid=uid, grace_seconds=grace_seconds):
-            log.info("pod.remove", pod=name)
-            await cluster.remove_pod(name, uid=uid, grace_seconds=grace_seconds)
-        case ProtectPod(name=name):
-            await cluster.protect_pod(name)
-        case UnprotectPod(name=name):
-            await cluster.unprotect_pod(name)
+            return ("weights", node, digest)
+        case ConfigureCell(cell=cell):
+            return ("cell", cell)
+        case _:
+            return None

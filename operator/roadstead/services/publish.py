@@ -72,8 +72,8 @@ class Publisher:
     ) -> Published:
         """Publish all statuses side by side, while the plan is carried out.
 
-        ``learned`` returns when it has been: the sources that were answered meanwhile. Models that name one are told
-        of by the turn that follows, which knows.
+        ``learned`` returns when it has been: the sources that were answered meanwhile, or are about to be. Models that
+        name one are told of by the turn that follows, which knows.
         """
         failed = 0
 

@@ -12,7 +12,7 @@ import structlog
 
 from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
-from roadstead.services.act import Outcome, carry_out
+from roadstead.services.act import RETRY_SECONDS, Executor, Outcome
 from roadstead.services.observe import Ports, observe, world_of
 from roadstead.services.outlook import Planned, Planner
 from roadstead.services.publish import Publisher
@@ -38,13 +38,13 @@ class TurnResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """Everything one turn needs; itself without memory but for the answers of agents and what was told last."""
+    """Everything one turn needs; itself without memory but for agents' answers, what is in flight and what was told."""
 
     ports: Ports
     planner: Planner
     resolutions: ResolutionBook
     clock: Callable[[], datetime]
-    count: Callable[[str, str], None] = lambda _action, _result: None
+    executor: Executor
     note: Callable[[Planned], None] = lambda _planned: None
     """Told what was planned before any of it is done."""
     publisher: Publisher = field(default_factory=Publisher)
@@ -58,9 +58,7 @@ class Turn:
         if plan.held:
             log.warning("orphans.held", models=[str(key) for key in plan.held[:_NAMED]], number=len(plan.held))
         async with asyncio.TaskGroup() as tasks:
-            acting = tasks.create_task(
-                carry_out(plan.actions, ports=self.ports, resolutions=self.resolutions, count=self.count)
-            )
+            acting = tasks.create_task(self.executor.carry_out(plan.actions))
             learned = partial(self._learned, acting, snapshot)
             telling = tasks.create_task(self.publisher.publish(plan, self.ports.cluster, now, learned=learned))
         outcome, published = acting.result(), telling.result()
@@ -68,7 +66,7 @@ class Turn:
         if outcome.left:
             again: float | None = 0.0
         elif outcome.failed or published.failed:
-            again = 2.0
+            again = RETRY_SECONDS
         elif outcome.news:
             again = 0.0
         else:
@@ -79,9 +77,10 @@ class Turn:
         )
 
     async def _learned(self, acting: asyncio.Task[Outcome], snapshot: FleetSnapshot) -> frozenset[str]:
-        """Sources that were answered while the plan was carried out."""
+        """Sources that were answered while the plan was carried out, or are about to be."""
         outcome = await acting
-        return self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset()
+        answered = self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset()
+        return answered | self.executor.asking()
 
     async def _record(self, snapshot: FleetSnapshot) -> None:
         """The ledger is history: it is brought up to date after the fact and never holds anything up for long."""

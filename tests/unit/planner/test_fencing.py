@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from roadstead.domain.model import ModelKey, VariantSpec
 from roadstead.domain.plan import Action, ConfigureCell, FetchWeights, FleetPlan, ForgetWeights, MakeRelease, Resolve
 from roadstead.planner.fleet import plan
-from roadstead.services.act import carry_out
+from roadstead.services.act import Executor
 from roadstead.services.observe import Ports, observe
 from roadstead.services.publish import Publisher
 from roadstead.services.resolutions import ResolutionBook
@@ -81,7 +81,7 @@ class Stopped:
         doors = [door for door in doors_of(action) if self.fleet.writes.doors.get(door, 0) > self.leader.epoch]
         before = world(self.fleet)
 
-        outcome = await carry_out((action,), ports=self.ports, resolutions=ResolutionBook())
+        outcome = await Executor(ports=self.ports, resolutions=ResolutionBook()).carry_out((action,))
 
         if doors:
             assert outcome.fenced_by == self.fleet.leader.epoch
@@ -181,7 +181,7 @@ async def test_a_configuration_planned_on_an_older_one_is_refused_although_its_e
     await fleet.settle()
     before = world(fleet)
 
-    outcome = await carry_out((change,), ports=fleet.ports, resolutions=fleet.resolutions)
+    outcome = await Executor(ports=fleet.ports, resolutions=fleet.resolutions).carry_out((change,))
 
     assert (outcome.failed, outcome.fenced_by) == (1, None)
     assert world(fleet) == before
