@@ -10,16 +10,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.plan import (
     Action,
+    ClearFinalizer,
     ConfigureCell,
     FetchWeights,
     FleetPlan,
+    ForgetWeights,
     MakeRelease,
     ModelReport,
     PublishRoute,
+    Resolve,
     SetFinalizer,
     WithdrawRoute,
 )
@@ -45,6 +49,9 @@ from roadstead.planner.routes import plan_route, worth_publishing
 from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
+
+_ORDER: Final = (SetFinalizer, Resolve, MakeRelease, PublishRoute, WithdrawRoute, ForgetWeights, ClearFinalizer)
+"""Of the actions about one model."""
 
 
 @dataclass(slots=True)
@@ -111,11 +118,11 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         actions=(
             *adoption.records,
             *pods.additions(),
-            *draft.actions,
+            *_kind_by_kind(draft.actions),
             *draft.fetches.values(),
             *protection.protect,
             *_cell_changes(draft),
-            *draft.last,
+            *_kind_by_kind(draft.last),
             *protection.unprotect,
             *pods.removals(),
         ),
@@ -297,6 +304,11 @@ def _sweep_orphans(draft: _Draft) -> Orphans:
     if idle and not orphans.held:
         draft.last += orphaned_weights(draft.view)
     return orphans
+
+
+def _kind_by_kind(actions: list[Action]) -> list[Action]:
+    """All of one kind together, whichever model they are about: only these can be carried out side by side."""
+    return sorted(actions, key=lambda action: _ORDER.index(type(action)))
 
 
 def _cell_changes(draft: _Draft) -> list[Action]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from roadstead.adapters.kube.workloads import WorkloadsProblem
 from roadstead.adapters.postgres.schema_version import SchemaProblem
 from roadstead.runtime import logs
+from roadstead.runtime.allocator import give_freed_memory_back
 from roadstead.runtime.collector import look_at_no_fleet_twice
 from roadstead.runtime.main import run
 from roadstead.runtime.settings import OperatorSettings
@@ -31,6 +32,7 @@ def main() -> int:
         return _EXIT_SETTINGS
     logs.configure(settings.log_level)
     look_at_no_fleet_twice()
+    give_freed_memory_back()
     try:
         asyncio.run(run(settings))
     except SchemaProblem as problem:

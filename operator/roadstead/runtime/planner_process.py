@@ -26,6 +26,7 @@ from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.domain.snapshot import FleetSnapshot
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
+from roadstead.runtime.allocator import give_freed_memory_back
 from roadstead.runtime.collector import look_at_no_fleet_twice
 from roadstead.runtime.snapshot_changes import Changes, applied, changes
 
@@ -114,4 +115,5 @@ def _prepare() -> None:
     """A killed operator leaves no planner behind: it holds both ends of its own queue and would wait for ever."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     look_at_no_fleet_twice()
+    give_freed_memory_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is the parent's to handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -133,6 +134,19 @@ async def test_the_plan_does_not_depend_on_the_order_of_the_lists(order: tuple[i
     fleet.nodes = dict(reversed(fleet.nodes.items()))
 
     assert plan(observe(fleet.ports, fleet.resolutions), fleet.now).actions == plan(snapshot, fleet.now).actions
+
+
+async def test_of_models_that_come_together_all_actions_of_one_kind_are_one_run_that_goes_side_by_side() -> None:
+    fleet = new_fleet(1500, 700, 300)
+    for index in range(5):
+        fleet.apply(f"model-{index}", *VARIANTS)
+
+    for _ in range(8):
+        planned = plan(observe(fleet.ports, fleet.resolutions), fleet.now)
+        kinds = [kind for kind, _ in groupby(planned.actions, key=type)]
+        assert len(kinds) == len(set(kinds)), kinds
+        await fleet.turn()
+        fleet.step()
 
 
 events = st.one_of(

@@ -68,10 +68,10 @@ async def measure(api: Api, resource: Resource, store: Store[T]) -> tuple[int, s
     restored from a backup, and counts its versions from there. It is asked for twice before that is believed.
     """
     before = store.latest
-    objects, version = await api.list(resource.path, query=resource.query)
+    objects, version = await api.read_list(resource.path, query=resource.query, keep=store.read)
     if int(version or 0) < before:
         _log.warning("versions went back", resource=resource.name, known=before, listed=version)
-        objects, version = await api.list(resource.path, query=resource.query)
+        objects, version = await api.read_list(resource.path, query=resource.query, keep=store.read)
         if int(version or 0) < before:
             _log.warning("another history", resource=resource.name, known=before, listed=version)
             store.begin_anew()

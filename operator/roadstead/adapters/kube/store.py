@@ -30,6 +30,16 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """What was understood of an object that somebody told of."""
+
+    key: Key
+    uid: str
+    version: int
+    value: T | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
     """One object."""
 
@@ -78,9 +88,20 @@ class Store(Generic[T]):
     def put(self, obj: Object) -> None:
         """An object as an event or the answer to a write told it."""
         key, version = key_of(obj), version_of(obj)
-        if version <= self._deleted_up_to(key):
-            return
-        self._keep(key, obj, version)
+        known = self._objects.get(key)
+        if version <= max(self._deleted_up_to(key), known.version if known is not None else 0):
+            return  # before it is understood, which costs more
+        self._keep(self.read(obj))
+
+    def read(self, obj: Object) -> Read[T]:
+        """What this store would keep of an object; nothing is kept yet."""
+        return Read(key_of(obj), obj["metadata"].get("uid", ""), version_of(obj), self._understood(obj))
+
+    def _understood(self, obj: Object) -> T | Unreadable:
+        try:
+            return self._parse(obj)
+        except Unreadable as error:
+            return Unreadable(str(error))  # without its traceback, which holds the object
 
     def drop(self, obj: Object) -> None:
         """An object that is deleted; ``obj`` is its last state."""
@@ -98,22 +119,21 @@ class Store(Generic[T]):
             self._gone[key] = max(stored.version, self._gone.get(key, 0))
             self._forget(key)
 
-    def replace(self, objects: Iterable[Object], resource_version: str) -> int:
+    def replace(self, objects: Iterable[Read[T]], resource_version: str) -> int:
         """A whole list. Returns how many objects it added, changed or removed against what was known.
 
         What it does not hold is dropped, except what was written after it was made.
         """
         listed = int(resource_version or 0)
         self.latest = max(listed, self.latest)
-        present = {key_of(obj): obj for obj in objects}
+        present = {read.key: read for read in objects}
         changes = 0
         for key in [key for key, stored in self._objects.items() if key not in present and stored.version <= listed]:
             self._forget(key)
             changes += 1
-        for key, obj in present.items():
-            version = version_of(obj)
-            if version > self._gone.get(key, 0):
-                changes += self._keep(key, obj, version)
+        for key, read in present.items():
+            if read.version > self._gone.get(key, 0):
+                changes += self._keep(read)
         self._gone = {key: version for key, version in self._gone.items() if version > listed or key in present}
         self._listed = max(listed, self._listed)
         if not self.synced:
@@ -130,21 +150,19 @@ class Store(Generic[T]):
     def _deleted_up_to(self, key: Key) -> int:
         return max(self._gone.get(key, 0), 0 if key in self._objects else self._listed)
 
-    def _keep(self, key: Key, obj: Object, version: int) -> bool:
-        self.latest = max(version, self.latest)
-        known = self._objects.get(key)
-        if known is not None and version <= known.version:
+    def _keep(self, read: Read[T]) -> bool:
+        self.latest = max(read.version, self.latest)
+        known = self._objects.get(read.key)
+        if known is not None and read.version <= known.version:
             return False
-        try:
-            value = self._parse(obj)
-        except Unreadable as error:
-            _log.warning("object unreadable", kind=self._kind, namespace=key[0], name=key[1], why=str(error))
-            self._forget(key)
+        if isinstance(read.value, Unreadable):
+            namespace, name = read.key
+            _log.warning("object unreadable", kind=self._kind, namespace=namespace, name=name, why=str(read.value))
+            self._forget(read.key)
             return True
-        uid = obj["metadata"].get("uid", "")
-        self._objects[key] = Stored(uid, version, value)
-        if known is None or known.uid != uid or self._relevant(known.value) != self._relevant(value):
-            self._told(key, "changed" if known else "new")
+        self._objects[read.key] = Stored(read.uid, read.version, read.value)
+        if known is None or known.uid != read.uid or self._relevant(known.value) != self._relevant(read.value):
+            self._told(read.key, "changed" if known else "new")
         return True
 
     def _forget(self, key: Key) -> None:

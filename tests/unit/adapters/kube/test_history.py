@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.adapters.kube.store import Store
 from tests.fixtures.patience import until
 
+K = TypeVar("K")
 THINGS = Resource(name="things", path="/things")
 SETTINGS = KubeSettings(retry_seconds=(0.001, 0.01))
 
@@ -30,10 +31,12 @@ class ScriptedApi:
     listed: int = 0
     watched_from: list[str] = field(default_factory=list)
 
-    async def list(self, _path: str, *, query: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
+    async def read_list(
+        self, _path: str, *, query: Mapping[str, str], keep: Callable[[dict[str, Any]], K]
+    ) -> tuple[list[K], str]:
         objects, version = self.lists[min(self.listed, len(self.lists) - 1)]
         self.listed += 1
-        return [thing(name, each) for name, each in objects.items()], str(version)
+        return [keep(thing(name, each)) for name, each in objects.items()], str(version)
 
     async def watch(
         self, _path: str, *, resource_version: str, opened: Callable[[], None], **_: object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ class Watcher:
             "Thing", parse=lambda obj: obj["value"], relevant=lambda value: value.upper(), poke=self.pokes.append
         )
 
+    def list(self, objects: Iterable[dict[str, Any]], version: str) -> int:
+        return self.store.replace([self.store.read(obj) for obj in objects], version)
+
     def known(self) -> dict[str, str]:
         return {key[1]: stored.value for key, stored in self.store._objects.items()}
 
@@ -25,7 +29,7 @@ class Watcher:
 @pytest.fixture
 def watcher() -> Watcher:
     fresh = Watcher()
-    fresh.store.replace([thing("a", 5)], "10")
+    fresh.list([thing("a", 5)], "10")
     fresh.pokes.clear()
     return fresh
 
@@ -37,7 +41,7 @@ def thing(name: str, version: int, value: str = "x", uid: str = "u1") -> dict[st
 def test_the_first_list_makes_it_synced_and_pokes_once() -> None:
     fresh = Watcher()
 
-    fresh.store.replace([thing("a", 1), thing("b", 2)], "3")
+    fresh.list([thing("a", 1), thing("b", 2)], "3")
 
     assert fresh.store.synced
     assert fresh.pokes == ["Thing listed"]
@@ -51,7 +55,7 @@ def test_an_older_event_does_not_replace_a_newer_object(watcher: Watcher) -> Non
 
 
 def test_what_a_list_does_not_hold_is_dropped_and_told(watcher: Watcher) -> None:
-    assert watcher.store.replace([], "20") == 1
+    assert watcher.list([], "20") == 1
 
     assert watcher.known() == {}
     assert watcher.pokes == ["Thing a gone"]
@@ -60,7 +64,7 @@ def test_what_a_list_does_not_hold_is_dropped_and_told(watcher: Watcher) -> None
 def test_what_was_written_after_the_list_was_made_stays(watcher: Watcher) -> None:
     watcher.store.put(thing("b", 25))
 
-    watcher.store.replace([thing("a", 5)], "20")
+    watcher.list([thing("a", 5)], "20")
 
     assert set(watcher.known()) == {"a", "b"}
 
@@ -81,7 +85,7 @@ def test_a_late_answer_does_not_bring_back_what_was_deleted(watcher: Watcher) ->
 def test_an_old_list_does_not_bring_back_what_we_deleted(watcher: Watcher) -> None:
     watcher.store.forget(("", "a"))
 
-    watcher.store.replace([thing("a", 5)], "11")
+    watcher.list([thing("a", 5)], "11")
 
     assert watcher.known() == {}
 
@@ -115,7 +119,7 @@ def test_of_another_history_the_list_alone_counts(watcher: Watcher) -> None:
     assert watcher.store.latest == 950
 
     watcher.store.begin_anew()
-    watcher.store.replace([thing("a", 3, "old"), thing("gone", 4)], "7")
+    watcher.list([thing("a", 3, "old"), thing("gone", 4)], "7")
 
     assert watcher.known() == {"a": "old", "gone": "x"}
     assert set(watcher.pokes) == {"Thing a changed", "Thing late gone", "Thing gone new"}
