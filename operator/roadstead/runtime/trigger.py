@@ -7,7 +7,6 @@ Guarantees: after a poke a turn starts within ``max_wait``; a burst costs one tu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -21,8 +20,8 @@ class Debounce:
     A new model takes three or four turns until it is planned (claim, resolve, release, place), each woken by what the
     one before wrote: half a second here was two seconds there, while a turn itself costs 20 to 90 ms.
     """
-    max_wait: float = 5.0
-    """Nor later than this after the first poke."""
+    max_wait: float = 0.3
+    """Nor later than this after the first poke: in a large fleet something happens all the time."""
     resync: float = 60.0
     """Nor later than this after the last turn: the level is looked at even if every event was lost."""
 
@@ -30,21 +29,25 @@ class Debounce:
 class Trigger:
     """Where everything that may matter pokes, and where the loop waits."""
 
-    def __init__(self, debounce: Debounce | None = None, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, debounce: Debounce | None = None) -> None:
         self._debounce = debounce or Debounce()
-        self._clock = clock
         self._reasons: set[str] = set()
         self._poked = asyncio.Event()
+        self._first = self._last = 0.0
+        """Loop times of the first and the last poke since the last turn began."""
 
     def poke(self, reason: str) -> None:
         """Something happened. Cheap, never blocks, to be called from the loop's own thread."""
+        self._last = asyncio.get_running_loop().time()
+        if not self._reasons:
+            self._first = self._last
         self._reasons.add(reason)
         self._poked.set()
 
     async def wait(self, *, at_most: float | None = None) -> frozenset[str]:
         """Wait for the next turn; ``at_most`` brings the resync forward. The reasons, empty for a resync."""
         limit = self._debounce.resync if at_most is None else min(at_most, self._debounce.resync)
-        if await self._happens(limit):
+        if self._reasons or await self._happens(limit):
             await self._settle()
         reasons = frozenset(self._reasons)
         self._reasons.clear()
@@ -52,11 +55,12 @@ class Trigger:
         return reasons
 
     async def _settle(self) -> None:
-        deadline = self._now() + self._debounce.max_wait
-        while (left := deadline - self._now()) > 0:
+        """Until it has been quiet for long enough; that may have been so while the turn before was still under way."""
+        clock = asyncio.get_running_loop().time
+        until = self._first + self._debounce.max_wait
+        while (left := min(self._last + self._debounce.quiet, until) - clock()) > 0:
             self._poked.clear()
-            if not await self._happens(min(self._debounce.quiet, left)):
-                return
+            await self._happens(left)
 
     async def _happens(self, seconds: float) -> bool:
         try:
@@ -65,6 +69,3 @@ class Trigger:
         except TimeoutError:
             return False
         return True
-
-    def _now(self) -> float:
-        return (self._clock or asyncio.get_running_loop().time)()

@@ -28,7 +28,7 @@ from roadstead.services.perform import perform
 from roadstead.services.resolutions import ResolutionBook
 from roadstead.services.side_by_side import side_by_side
 
-PATIENCE_SECONDS: Final = 0.2
+PATIENCE_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 2.0
 """Until what failed is tried again, if nothing else starts a turn before."""
 _TIMEOUT_SECONDS: Final = 30.0

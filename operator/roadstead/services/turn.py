@@ -1,4 +1,4 @@
-"""One turn of the loop: observe → plan → act and publish → record. The only place where the order is written down."""
+"""One turn of the loop: observe → plan → act, publish and record. The only place where the order is written down."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Turn:
             acting = tasks.create_task(self.executor.carry_out(plan.actions))
             learned = partial(self._learned, acting, snapshot)
             telling = tasks.create_task(self.publisher.publish(plan, self.ports.cluster, now, learned=learned))
+            tasks.create_task(self._record(snapshot))
         outcome, published = acting.result(), telling.result()
-        await self._record(snapshot)
         if outcome.left:
             again: float | None = 0.0
         elif outcome.failed or published.failed:

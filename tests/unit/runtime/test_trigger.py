@@ -49,3 +49,12 @@ async def test_a_poke_during_a_turn_starts_the_next_one() -> None:
     trigger.poke("second")
 
     assert await trigger.wait() == {"second"}
+
+
+async def test_what_happened_during_a_turn_and_was_followed_by_quiet_is_not_waited_for_once_more() -> None:
+    trigger = Trigger(Debounce(quiet=0.05, max_wait=10.0))
+    trigger.poke("during the turn")
+    await asyncio.sleep(0.06)
+    started = asyncio.get_running_loop().time()
+    assert await trigger.wait() == {"during the turn"}
+    assert asyncio.get_running_loop().time() - started < 0.04
