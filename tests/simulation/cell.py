@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from roadstead_worker.agent.cell_changes import PublishedCell
 from roadstead_worker.agent.door import DoorProblem
-from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.serve_config import ConfigInvalid, base_digest, checked_applications
 from roadstead_worker.contract import (
     ApplicationState,
@@ -70,7 +70,7 @@ class SimulatedCell:
     """Nodes whose raylet Ray has given up."""
     line: Line = field(default_factory=Line)
     epoch: MemoryEpoch = field(default_factory=MemoryEpoch)
-    published: PublishedState[CellState] = field(default_factory=PublishedState)
+    published: PublishedCell = field(default_factory=PublishedCell)
     telling: asyncio.TimerHandle | None = None
 
     @property

@@ -291,6 +291,10 @@ class CellState(Told):
     workers: tuple[WorkerState, ...] = ()
     """Living raylets that have that label, one per node and image, sorted."""
     applications: tuple[ApplicationState, ...] = ()
+    since: str = ""
+    """Digest of an earlier state: ``applications`` are only those that are other than in that one. Empty: all."""
+    gone: tuple[str, ...] = ()
+    """With ``since``: names of applications that were in that state and are no more."""
 
 
 class ConfigRequest(Asked):

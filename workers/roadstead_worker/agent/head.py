@@ -24,10 +24,10 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from roadstead_worker.agent.cell_changes import PublishedCell
 from roadstead_worker.agent.cell_state import application_states, base_of, settled
 from roadstead_worker.agent.door import BearerFile, DoorProblem, door_application, read_body, wire_response
 from roadstead_worker.agent.epoch import EpochFile
-from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.ray_rest import RayAway, RayDashboard, RayRefused, RayServe
 from roadstead_worker.agent.serve_config import ConfigInvalid, base_digest, checked_applications
 from roadstead_worker.contract import CellState, ConfigAccepted, ConfigRequest, WorkerState
@@ -93,7 +93,7 @@ class HeadAgent:
         self._settings = settings
         self._ray = ray
         self._epoch = EpochFile(settings.state_dir / "epoch")
-        self.published: PublishedState[CellState] = PublishedState()
+        self.published = PublishedCell()
         self._turn = asyncio.Lock()
         self._poked = asyncio.Event()
         self._serve = RayServe()

@@ -60,7 +60,7 @@ class PublishedState(Generic[State]):
         return self._state
 
     async def handle(self, request: web.Request) -> web.Response:
-        """``GET /state?after=<digest>``; 503 ``StateUnknown`` as long as nothing was published."""
+        """``GET /state?after=<digest>&changes=1``; 503 ``StateUnknown`` as long as nothing was published."""
         after = request.query.get("after", "")
         if len(after) > _AFTER_LIMIT:
             raise DoorProblem(status=400, code="InvalidRequest", message="This is no digest of a state.", field="after")
@@ -68,7 +68,13 @@ class PublishedState(Generic[State]):
             raise DoorProblem(
                 status=503, code="StateUnknown", message="The agent has not looked around yet: ask again."
             )
-        return web.Response(body=self._body, content_type="application/json")
+        body = self.body(after=after, changes=request.query.get("changes") == "1")
+        return web.Response(body=body, content_type="application/json")
+
+    def body(self, *, after: str, changes: bool) -> bytes:
+        """What is answered to somebody who knows the state ``after`` and can read changes to it: here, everything."""
+        del after, changes
+        return self._body
 
     def close(self) -> None:
         """Answer everybody who waits, now and later, at once."""

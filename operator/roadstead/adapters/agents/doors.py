@@ -73,7 +73,11 @@ class AgentDoors:
         kind: DoorKind[ToldNode, AgentFacts] = DoorKind(
             word="agent",
             ask=long_poll(
-                self._caller, NodeState, keep=ToldNode.of, kept=ToldNode, wait_seconds=NODE_LONG_POLL_SECONDS
+                self._caller,
+                NodeState,
+                keep=lambda state, _: ToldNode.of(state),
+                kept=ToldNode,
+                wait_seconds=NODE_LONG_POLL_SECONDS,
             ),
             understand=lambda told, _: told.facts,
             differs=lambda old, new: old.digest != new.digest,

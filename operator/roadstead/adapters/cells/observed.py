@@ -20,7 +20,9 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roadstead.domain.model import ModelKey
+from roadstead.domain.reasons import Reason
 from roadstead.domain.snapshot import CellFacts, ObservedSlot, Raylet
+from roadstead.ports import DoorError
 from roadstead_worker.contract import SLOT_DEPLOYMENT, ApplicationState, CellState, SlotArgs, SlotUserConfig
 
 _PARTS_OF_A_NAME: Final = 4
@@ -89,7 +91,17 @@ class ToldCell:
     applications: tuple[ToldApplication, ...]
 
     @classmethod
-    def of(cls, state: CellState) -> Self:
+    def of(cls, state: CellState, known: Self | None = None) -> Self:
+        """``known`` is what was kept of the answer before. ``DoorError`` if the answer is about another one."""
+        told = {application.name: ToldApplication.of(application) for application in state.applications}
+        if state.since:
+            if known is None or known.digest != state.since:
+                raise DoorError(Reason.CELL_UNAVAILABLE, "told what changed since a state that nobody here knows")
+            if known.digest == state.digest:
+                return known
+            gone = frozenset(state.gone)
+            told = {each.name: each for each in known.applications if each.name not in gone} | told
+            told = dict(sorted(told.items()))
         return cls(
             digest=state.digest,
             epoch=state.epoch,
@@ -97,7 +109,7 @@ class ToldCell:
             reachable=state.reachable,
             nodes=frozenset(state.nodes),
             raylets=frozenset(Raylet(node=worker.node, image=worker.image) for worker in state.workers),
-            applications=tuple(ToldApplication.of(application) for application in state.applications),
+            applications=tuple(told.values()),
         )
 
 

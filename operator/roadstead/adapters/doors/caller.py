@@ -6,12 +6,12 @@ No redirects (the bearer would go along), no proxies from the environment, a bou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
 import aiohttp
@@ -24,6 +24,7 @@ _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 8.0
 _BODY_LIMIT_BYTES: Final = 32 * 1024 * 1024
 _READ_LIMIT: Final = 8192
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _STALE_EPOCH: Final = "StaleEpoch"
 
 S = TypeVar("S", bound=BaseModel)
@@ -86,18 +87,25 @@ class DoorCaller:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, url: str, *, seconds: float, after: str = "") -> Reply:
-        """Read; with ``after``, wait at the door until its state has another digest."""
-        return await self._call("GET", url, seconds=seconds, params={"after": after} if after else {})
+    async def get(self, url: str, *, seconds: float, params: Mapping[str, str] = _NONE) -> Reply:
+        """Read."""
+        return await self._call("GET", url, seconds=seconds, params=params)
 
     async def read(
-        self, url: str, shape: type[S], *, keep: Callable[[S], K], kept: type[K], seconds: float, after: str = ""
+        self,
+        url: str,
+        shape: type[S],
+        *,
+        keep: Callable[[S], K],
+        kept: type[K],
+        seconds: float,
+        params: Mapping[str, str] = _NONE,
     ) -> K:
         """``get`` in its shape, and of that what ``keep`` makes of it: where doors are many, all words are much.
 
         A door that repeats itself is answered with the very object of the time before.
         """
-        reply = await self.get(url, seconds=seconds, after=after)
+        reply = await self.get(url, seconds=seconds, params=params)
         digest = blake2b(reply.body, digest_size=16).digest()
         before, known = self._read.get(url, (b"", None))
         if isinstance(known, kept) and before == digest:
@@ -158,7 +166,7 @@ class DoorCaller:
         url: str,
         *,
         seconds: float,
-        params: dict[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
         body: BaseModel | None = None,
         mutating: bool = False,
         absent: bool = False,

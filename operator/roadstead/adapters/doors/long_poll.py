@@ -24,14 +24,22 @@ K = TypeVar("K", bound=State)
 
 
 def long_poll(
-    caller: DoorCaller, shape: type[S], *, keep: Callable[[S], K], kept: type[K], wait_seconds: float
+    caller: DoorCaller, shape: type[S], *, keep: Callable[[S, K | None], K], kept: type[K], wait_seconds: float
 ) -> Callable[[str, K | None], Awaitable[K]]:
-    """Ask for the state after the one that is known, at a door that waits ``wait_seconds`` for news."""
+    """Ask for the state after the one that is known, at a door that waits ``wait_seconds`` for news.
+
+    ``keep`` is given the answer, which may tell only what changed, and the known one.
+    """
 
     async def ask(url: str, known: K | None) -> K:
-        after = "" if known is None else known.digest
-        seconds = wait_seconds + _GRACE_SECONDS
-        return await caller.read(f"{url}/state", shape, keep=keep, kept=kept, seconds=seconds, after=after)
+        return await caller.read(
+            f"{url}/state",
+            shape,
+            keep=lambda state: keep(state, known),
+            kept=kept,
+            seconds=wait_seconds + _GRACE_SECONDS,
+            params={} if known is None else {"after": known.digest, "changes": "1"},
+        )
 
     return ask
 
