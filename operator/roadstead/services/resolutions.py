@@ -49,6 +49,8 @@ class ResolutionBook:
 
 def _says_the_same(known: Resolution | None, answer: Resolution) -> bool:
     """A refusal that is repeated is no news."""
+    if known is answer:
+        return True
     if isinstance(known, Unresolved) and isinstance(answer, Unresolved):
         return (known.code, known.message) == (answer.code, answer.message)
     return known == answer

@@ -77,10 +77,9 @@ class Turn:
         )
 
     async def _learned(self, acting: asyncio.Task[Outcome], snapshot: FleetSnapshot) -> frozenset[str]:
-        """Sources that were answered while the plan was carried out, or are about to be."""
-        outcome = await acting
-        answered = self.resolutions.settled_since(snapshot.resolutions) if outcome.news else frozenset()
-        return answered | self.executor.asking()
+        """Sources that were answered while the plan was made and carried out, or are about to be."""
+        await acting
+        return self.resolutions.settled_since(snapshot.resolutions) | self.executor.asking()
 
     async def _record(self, snapshot: FleetSnapshot) -> None:
         """The ledger is history: it is brought up to date after the fact and never holds anything up for long."""

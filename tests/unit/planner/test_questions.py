@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from roadstead.domain.model import VariantSpec
@@ -111,6 +112,23 @@ async def test_a_new_process_has_nothing_to_tell_of_a_source_that_is_still_missi
     fleet.restart_operator()
     await fleet.settle()
 
+    assert list(fleet.writes)[before:] == []
+
+
+async def test_a_new_process_tells_nothing_of_a_source_while_its_question_is_in_flight() -> None:
+    fleet = MemoryFleet(nodes={"node-0": node()})
+    fleet.apply("helper", VariantSpec(name="lost", source="file:///models/lost.gguf"))
+    await fleet.settle()
+    before = len(fleet.writes)
+
+    fleet.restart_operator()
+    fleet.agents_may_answer = asyncio.Event()
+    await fleet.turn()
+    await fleet.turn()
+    assert list(fleet.writes)[before:] == []
+
+    fleet.agents_may_answer.set()
+    await fleet.settle()
     assert list(fleet.writes)[before:] == []
 
 
