@@ -124,8 +124,13 @@ class Executor:
         )
 
     def asking(self) -> frozenset[str]:
-        """Sources about which a question is in flight."""
-        return frozenset(touched.source for touched in self._in_flight if isinstance(touched, ResolutionKey))
+        """Sources about which a first question is in flight: of the others there is something to tell meanwhile."""
+        answered = self._resolutions.answers()
+        return frozenset(
+            touched.source
+            for touched in self._in_flight
+            if isinstance(touched, ResolutionKey) and touched not in answered
+        )
 
     async def landed(self) -> None:
         """Wait until nothing is in flight any more."""

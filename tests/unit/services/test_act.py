@@ -217,7 +217,7 @@ async def test_a_higher_epoch_that_a_late_answer_tells_is_told_by_the_next_turn_
     assert (await desk.carry_out(())).fenced_by is None
 
 
-async def test_a_source_is_being_asked_about_until_the_answer_has_landed() -> None:
+async def test_a_source_is_being_asked_about_until_the_first_answer_has_landed() -> None:
     desk = Desk()
     await desk.carry_out((Resolve(key=QUESTION),))
     assert desk.executor.asking() == {"file:///a"}
@@ -225,6 +225,11 @@ async def test_a_source_is_being_asked_about_until_the_answer_has_landed() -> No
     desk.agents.may_answer.set()
     await desk.executor.landed()
     assert desk.executor.asking() == frozenset()
+
+    desk.agents.may_answer.clear()
+    await desk.carry_out((Resolve(key=QUESTION),))
+    assert desk.executor.asking() == frozenset()  # it is asked again, and what was answered is told meanwhile
+    desk.executor.abandon()
     assert desk.resolutions.answers().keys() == {QUESTION}
     assert desk.pokes == ["done late"]
 
