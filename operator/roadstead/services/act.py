@@ -125,11 +125,10 @@ class Executor:
 
     def asking(self) -> frozenset[str]:
         """Sources about which a first question is in flight: of the others there is something to tell meanwhile."""
-        answered = self._resolutions.answers()
         return frozenset(
             touched.source
             for touched in self._in_flight
-            if isinstance(touched, ResolutionKey) and touched not in answered
+            if isinstance(touched, ResolutionKey) and not self._resolutions.knows(touched)
         )
 
     async def landed(self) -> None:
@@ -149,8 +148,9 @@ class Executor:
         if flying is not None:
             flying.awaited = True
             return None
-        # The status of a model waits for the answer to a question about it.
-        flight = _Flight(asyncio.create_task(self._attempt(action)), awaited=isinstance(action, Resolve))
+        # The status of a model waits for the first answer to a question about it.
+        asking = isinstance(action, Resolve) and not self._resolutions.knows(action.key)
+        flight = _Flight(asyncio.create_task(self._attempt(action)), awaited=asking)
         self._in_flight[touched] = flight
         await asyncio.wait({flight.task}, timeout=self._patience_seconds)
         if flight.task.done():

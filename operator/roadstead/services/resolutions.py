@@ -23,6 +23,10 @@ class ResolutionBook:
         """A copy that later answers do not change."""
         return dict(self._answers)
 
+    def knows(self, key: ResolutionKey) -> bool:
+        """Whether it was ever answered."""
+        return key in self._answers
+
     def record(self, key: ResolutionKey, answer: Resolution) -> bool:
         """Keep an answer; True if it says something new."""
         known = self._answers.get(key)

@@ -58,3 +58,14 @@ async def test_what_happened_during_a_turn_and_was_followed_by_quiet_is_not_wait
     started = asyncio.get_running_loop().time()
     assert await trigger.wait() == {"during the turn"}
     assert asyncio.get_running_loop().time() - started < 0.04
+
+
+async def test_after_a_long_turn_events_are_gathered_for_longer() -> None:
+    trigger = Trigger(Debounce(quiet=10.0, max_wait=0.0, pause=0.5))
+    trigger.poke("a turn begins")
+    await trigger.wait()
+    await asyncio.sleep(0.2)
+    trigger.poke("something")
+    started = asyncio.get_running_loop().time()
+    await trigger.wait()
+    assert 0.08 < asyncio.get_running_loop().time() - started < 0.2

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -128,9 +127,8 @@ def cell_facts(told: ToldCell, previous: CellFacts | None, *, now: datetime) -> 
     )
 
 
-@lru_cache(maxsize=1 << 14)
 def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
-    """What a configuration says of its slot, read once: a cell tells of hundreds whenever one of them changes."""
+    """What a configuration says of its slot."""
     try:
         read = _Application.model_validate_json(packed_config)
     except ValidationError:
