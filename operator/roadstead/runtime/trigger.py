@@ -1,7 +1,7 @@
 """Many events, one loop: pokes of all kinds are gathered until it is quiet, and then one turn looks at everything.
 
-Guarantees: after a poke a turn starts within ``max_wait``, or soon after a long one; a burst costs one turn; without any
-poke a turn starts after ``resync``. One consumer, so nothing needs a lock. A poke during a turn starts the next one.
+Guarantees: after a poke a turn starts within ``max_wait``, or soon after a long one; a burst costs one turn; without
+any poke a turn starts after ``resync``. One consumer, so nothing needs a lock. A poke during a turn starts the next.
 """
 
 from __future__ import annotations
