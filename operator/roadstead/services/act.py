@@ -71,6 +71,8 @@ class _Flight:
     task: asyncio.Task[_Result]
     awaited: bool
     """Whether something that turns left alone, or left untold, becomes possible when it lands."""
+    late: bool = False
+    """Whether the turn that began it has gone on without its result."""
 
 
 class Executor:
@@ -152,16 +154,17 @@ class Executor:
         asking = isinstance(action, Resolve) and not self._resolutions.knows(action.key)
         flight = _Flight(asyncio.create_task(self._attempt(action)), awaited=asking)
         self._in_flight[touched] = flight
-        await asyncio.wait({flight.task}, timeout=self._patience_seconds)
-        if flight.task.done():
-            del self._in_flight[touched]
-            return flight.task.result()
+        # From the beginning: a turn that another action's defect ends must not leave this in flight for ever.
         flight.task.add_done_callback(lambda _: self._land(touched, flight))
-        return None
+        try:
+            await asyncio.wait({flight.task}, timeout=self._patience_seconds)
+        finally:
+            flight.late = not flight.task.done()
+        return None if flight.late else flight.task.result()
 
     def _land(self, touched: Hashable, flight: _Flight) -> None:
         del self._in_flight[touched]
-        if flight.task.cancelled():
+        if not flight.late or flight.task.cancelled():
             return
         error = flight.task.exception()
         if error is not None:

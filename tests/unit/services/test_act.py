@@ -67,10 +67,14 @@ class Cells:
         self.asked: list[str] = []
         self.may_answer = asyncio.Event()
         self.refusal: Exception | None = None
+        self.broken: set[str] = set()
+        """Cells at which a defect of ours shows."""
 
     async def configure(self, cell: str, *, base: str, put: tuple[Slot, ...], remove: tuple[str, ...]) -> None:
         del base, put, remove
         self.asked.append(cell)
+        if cell in self.broken:
+            raise KeyError(cell)
         await self.may_answer.wait()
         if self.refusal is not None:
             raise self.refusal
@@ -242,3 +246,16 @@ async def test_what_is_in_flight_when_the_process_is_cancelled_is_given_up() -> 
     await desk.executor.landed()
     assert desk.counted == []
     assert desk.pokes == []
+
+
+async def test_a_defect_that_ends_a_turn_leaves_no_other_cell_in_flight_for_ever() -> None:
+    desk = Desk(patience_seconds=10.0)
+    desk.cells.broken.add("broken")
+    with pytest.raises(ExceptionGroup):
+        await desk.carry_out(configured("slow", "broken"))
+
+    async with asyncio.timeout(5):
+        await desk.let_cells_answer()
+    assert desk.counted == [("ConfigureCell", "done")]
+    await desk.carry_out(configured("slow"))
+    assert desk.cells.asked == ["slow", "broken", "slow"]
