@@ -10,7 +10,7 @@ import pytest
 
 _MIB: Final = 1 << 20
 _PROGRAM: Final = """
-import ctypes, sys
+import sys
 from roadstead.runtime.allocator import give_freed_memory_back
 
 def resident():
@@ -18,10 +18,11 @@ def resident():
 
 if sys.argv[1] == "told" and not give_freed_memory_back():
     sys.exit(77)
-del (large := [bytearray(16 << 20)])[:]  # as a list is read and forgotten: the thresholds would grow to this
+large = bytearray(16 << 20)
+del large  # as a list is read and forgotten: the thresholds would grow to this
 before = resident()
 blocks = [bytearray(b"x" * (4 << 20)) for _ in range(4)]
-last = bytearray(b"x" * 4096 * 16)
+last = bytearray(b"x" * (64 << 10))
 del blocks
 print(resident() - before)
 """

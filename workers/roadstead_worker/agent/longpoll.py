@@ -1,7 +1,8 @@
 """A state that others follow: published under a digest, answered at once when it differs, else after a change.
 
 ``GET /state?after=<digest>`` costs an idle fleet one request per door and waiting time, and tells a change within a
-round trip. The digest covers everything but itself. The answer's bytes are made once per change, not once per request.
+round trip. The digest covers everything but itself. The bytes of a whole answer are made once per change, by the first
+request for them.
 
 Concurrency: everything runs on one event loop. A waiter that is cancelled (client gone, shutdown) leaves nothing
 behind; ``close`` answers all waiters, so that a stopping door does not hold its callers.
@@ -31,6 +32,7 @@ class PublishedState(Generic[State]):
         self._wait_seconds = wait_seconds
         self._state: State | None = None
         self._body = b""
+        """The state in bytes; empty until somebody asks for all of it."""
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -45,7 +47,7 @@ class PublishedState(Generic[State]):
         if self._state is not None and digest == self._state.digest:
             return False
         self._state = state.model_copy(update={"digest": digest})
-        self._body = self._state.model_dump_json().encode()
+        self._body = b""
         self._wake()
         return True
 
@@ -74,6 +76,8 @@ class PublishedState(Generic[State]):
     def body(self, *, after: str, changes: bool) -> bytes:
         """What is answered to somebody who knows the state ``after`` and can read changes to it: here, everything."""
         del after, changes
+        if not self._body and self._state is not None:
+            self._body = self._state.model_dump_json().encode()
         return self._body
 
     def close(self) -> None:

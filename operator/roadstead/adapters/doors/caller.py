@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import aiohttp
@@ -24,7 +24,6 @@ _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 8.0
 _BODY_LIMIT_BYTES: Final = 32 * 1024 * 1024
 _READ_LIMIT: Final = 8192
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _STALE_EPOCH: Final = "StaleEpoch"
 
 S = TypeVar("S", bound=BaseModel)
@@ -87,7 +86,7 @@ class DoorCaller:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, url: str, *, seconds: float, params: Mapping[str, str] = _NONE) -> Reply:
+    async def get(self, url: str, *, seconds: float, params: Mapping[str, str] | None = None) -> Reply:
         """Read."""
         return await self._call("GET", url, seconds=seconds, params=params)
 
@@ -99,7 +98,7 @@ class DoorCaller:
         keep: Callable[[S], K],
         kept: type[K],
         seconds: float,
-        params: Mapping[str, str] = _NONE,
+        params: Mapping[str, str] | None = None,
     ) -> K:
         """``get`` in its shape, and of that what ``keep`` makes of it: where doors are many, all words are much.
 

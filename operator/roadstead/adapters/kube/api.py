@@ -80,7 +80,10 @@ class Api:
     async def read_list(
         self, path: str, *, keep: Callable[[Object], K], query: Mapping[str, str] | None = None, page: int = 500
     ) -> tuple[list[K], str]:
-        """What ``keep`` makes of all objects, page by page: of thousands, the words weigh ten times what is kept."""
+        """What ``keep`` makes of all objects, and the resource version to watch from.
+
+        Page by page: of thousands, the words weigh ten times what is kept.
+        """
         items: list[K] = []
         position: dict[str, str] = {}
         while True:
@@ -93,11 +96,9 @@ class Api:
                 return items, metadata.get("resourceVersion", "")
             position = {"continue": metadata["continue"]}
 
-    async def list(
-        self, path: str, *, query: Mapping[str, str] | None = None, page: int = 500
-    ) -> tuple[list[Object], str]:
+    async def list(self, path: str, *, query: Mapping[str, str] | None = None) -> tuple[list[Object], str]:
         """All objects, and the resource version to watch from."""
-        return await self.read_list(path, query=query, page=page, keep=lambda item: item)
+        return await self.read_list(path, query=query, keep=lambda item: item)
 
     async def watch(
         self,
