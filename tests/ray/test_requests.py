@@ -63,7 +63,10 @@ async def test_a_full_replica_lets_some_wait_and_refuses_the_rest_at_once(serve:
     async def answer() -> tuple[int, float]:
         began = clock()
         async with serve.request(states["full"], "work?seconds=2", seconds=30) as answer:
-            await answer.read()
+            said = await answer.text()
+            if answer.status == 503:
+                assert said.startswith("Request dropped due to backpressure")
+                assert answer.content_type == "text/plain"
             return answer.status, clock() - began
 
     async with asyncio.TaskGroup() as tasks:

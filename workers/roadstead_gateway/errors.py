@@ -78,6 +78,12 @@ def model_not_ready() -> Refusal:
     return Refusal(503, "model_not_ready", "No replica of this model can answer now.", "model", retry_after_seconds=2)
 
 
+def model_overloaded() -> Refusal:
+    return Refusal(
+        503, "model_overloaded", "The queues of this model's replicas are full.", "model", retry_after_seconds=2
+    )
+
+
 def engine_failed() -> Refusal:
     return Refusal(502, "engine_failed", "The model's engine failed to answer.")
 

@@ -3,7 +3,8 @@
 What is tried again, always before the first byte of an answer and never after:
 
 - a connection that was not taken, 503 (an engine not ready, a full queue) and Ray's 404 ``Path ... not found`` (a
-  replica that is just going): at another address;
+  replica that is just going): at another address. Where they fail for full queues, the client is told so: more replicas
+  help there, and nothing is broken;
 - a connection that was cut before the first byte: once, on a fresh connection. llama.cpp's server and proxies hang up
   kept-alive connections, so the cut most likely hit before anything was read. Only once, because a request that kills
   an engine must not be carried to every replica.
@@ -23,7 +24,7 @@ from multidict import CIMultiDict
 
 from roadstead_gateway.balance import Backend, Balancer
 from roadstead_gateway.contract import REPLICA_HEADER, REQUEST_ID_HEADER
-from roadstead_gateway.errors import engine_failed, engine_too_slow, model_not_ready
+from roadstead_gateway.errors import engine_failed, engine_too_slow, model_not_ready, model_overloaded
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,6 +33,11 @@ MAX_ADDRESSES: Final = 4
 SUSPECT_SECONDS: Final = 2.0
 """An address that failed is chosen last for so long; after that one request finds out."""
 MAX_ERROR_BYTES: Final = 64 * 1024
+_FULL: Final = "full"
+"""Told of an attempt at a replica whose queue is full."""
+_NO_SUCH_PATH: Final = b"Path "
+_QUEUE_FULL: Final = b"Request dropped due to backpressure"
+"""How the plain texts begin that Ray answers in a replica's place, with 404 and 503 (``tests/ray``)."""
 _PLAIN: Final = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",  # answers pass unread, so they must not be packed
@@ -119,6 +125,7 @@ class Upstream:
         clock = asyncio.get_running_loop().time
         headers = CIMultiDict({**_PLAIN, REPLICA_HEADER: call.replica_token, REQUEST_ID_HEADER: call.request_id})
         tried: set[str] = set()
+        full = False
         again: Backend | None = None
         fresh = False
         while len(tried) < MAX_ADDRESSES:
@@ -135,9 +142,10 @@ class Upstream:
             except _TryAnother as failure:
                 log.warning("attempt_failed", slot=backend.slot.name, code=failure.code, request_id=call.request_id)
                 tried.add(backend.address)
+                full = full or failure.code == _FULL
                 backend.load.suspect_until = clock() + SUSPECT_SECONDS
                 again = None
-        raise model_not_ready()
+        raise model_overloaded() if full else model_not_ready()
 
     async def _attempt(self, backend: Backend, call: Call, headers: CIMultiDict[str], *, fresh: bool) -> Answer:
         """One request to one address. Whatever happens, the attempt is counted once."""
@@ -170,11 +178,15 @@ class Upstream:
         return answer
 
     async def _pass_over(self, answer: Answer) -> None:
-        """Try another address after 503 and Ray's own 404, which is plain text; an engine's is the answer."""
+        """Try another address after 503 and Ray's own 404; an engine's 404 is the answer."""
         status = answer.response.status
-        if status == 404:
-            answer.refused_with = await read_bounded(answer)
-            if not answer.refused_with.startswith(b"Path "):
+        if status == 404 or answer.response.content_type == "text/plain":
+            said = await read_bounded(answer)
+            if status == 503 and said.startswith(_QUEUE_FULL):
+                answer.end(_FULL)
+                raise _TryAnother(_FULL)
+            if status == 404 and not said.startswith(_NO_SUCH_PATH):
+                answer.refused_with = said
                 return
         answer.end(str(status), error=True)
         raise _TryAnother(str(status))

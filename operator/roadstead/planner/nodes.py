@@ -152,8 +152,17 @@ def awaits(seat: Seat, image: str) -> bool:
 
 
 def lost(seat: Seat | None) -> bool:
-    """Whether the API server is sure that nothing runs there: the node is gone or has stopped answering."""
-    return seat is None or not seat.node.ready
+    """Whether nothing can be running there: the node is gone, or neither the API server nor its cell hears of it.
+
+    An API server that was away calls Nodes not Ready until each of them has reported, and so it does for good when a
+    kubelet dies. What runs there serves on, and the head of its cell, whose raylet lives there, knows that.
+    """
+    return seat is None or not (seat.node.ready or _raylet_lives(seat))
+
+
+def _raylet_lives(seat: Seat) -> bool:
+    cell = seat.cell.facts if seat.cell is not None else None
+    return isinstance(cell, Known) and seat.node.name in cell.value.nodes
 
 
 def _ready(seat: Seat, _spec: ModelSpec) -> Verdict | None:

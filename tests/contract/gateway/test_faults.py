@@ -29,6 +29,8 @@ from tests.fixtures.patience import until
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio(loop_scope="module")]
 
+_FULL: Behaviour = answers(b"Request dropped due to backpressure", status=503, content_type="text/plain")
+
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def good() -> AsyncIterator[FakeReplica]:
@@ -70,6 +72,23 @@ async def test_when_nobody_can_answer_the_client_is_told_to_come_back(gateway: C
         async with gateway.post() as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
             assert (await answer.json())["error"]["code"] == "model_not_ready"
+    assert gateway.tally("s1").in_flight == 0
+
+
+async def test_a_full_queue_is_passed_over_and_is_no_fault_of_its_slot(gateway: Client, good: FakeReplica) -> None:
+    async with FakeReplica(default=_FULL) as busy:
+        gateway.route(slot("s1", busy.address, weight=1000), slot("s2", good.address, weight=1))
+        async with gateway.post() as answer:
+            assert answer.status == 200
+        assert (len(busy.requests), len(good.requests), gateway.tally("s1").errors) == (1, 1, 0)
+
+
+async def test_a_client_is_told_when_queues_are_full_rather_than_replicas_missing(gateway: Client) -> None:
+    async with FakeReplica(default=_FULL) as busy:
+        gateway.route(slot("s1", busy.address, f"127.0.0.1:{free_port()}"))
+        async with gateway.post() as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+            assert (await answer.json())["error"]["code"] == "model_overloaded"
     assert gateway.tally("s1").in_flight == 0
 
 

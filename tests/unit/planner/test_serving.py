@@ -193,6 +193,30 @@ async def test_a_lost_nodes_replicas_come_up_elsewhere(fleet: MemoryFleet) -> No
     assert fleet.running(key) == {other: ("q4", 1)}
 
 
+async def test_a_node_that_only_the_api_server_does_not_hear_serves_on(fleet: MemoryFleet) -> None:
+    """As after an API server's own outage, until the node has reported, or when a kubelet dies."""
+    key = fleet.apply("assistant", SMALL_VARIANT)
+    await fleet.settle()
+    before, route, writes = fleet.running(key), fleet.routes[key], len(fleet.writes)
+
+    for home in before:
+        fleet.nodes[home].reports = False
+    await fleet.settle()
+
+    assert fleet.running(key) == before
+    assert fleet.routes[key] == route
+    assert not [write for write in fleet.writes[writes:] if not write.startswith("status")]
+
+
+async def test_a_node_that_does_not_report_starts_nothing(fleet: MemoryFleet) -> None:
+    fleet.nodes["node-a"].reports = fleet.nodes["node-b"].reports = False
+
+    key = fleet.apply("assistant", SMALL_VARIANT)
+    await fleet.settle()
+
+    assert not fleet.running(key)
+
+
 async def test_an_agent_that_stops_answering_moves_nothing(fleet: MemoryFleet) -> None:
     key = fleet.apply("assistant", SMALL_VARIANT, replicas=2)
     await fleet.settle()

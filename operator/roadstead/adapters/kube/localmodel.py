@@ -226,7 +226,10 @@ class LocalModelStatus(Told):
         ]
         | None
     ) = None
-    """How the model is, one aspect a row; `kubectl wait --for=condition=Ready` waits for one."""
+    """How the model is, one aspect a row; `kubectl wait --for=condition=Ready` waits for one.
+
+    Observed says whether all is known that it follows from: while it is False, nothing is removed on that account.
+    """
     printed: Printed | None = None
     """What kubectl get prints. For people: programs read the other fields."""
 

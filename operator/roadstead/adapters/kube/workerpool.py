@@ -249,7 +249,10 @@ class WorkerPoolStatus(Told):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = None
-    """How the pool is, one aspect a row; `kubectl wait --for=condition=Ready` waits for one."""
+    """How the pool is, one aspect a row; `kubectl wait --for=condition=Ready` waits for one.
+
+    OrphansHeld names what serves without a LocalModel and waits for a person's word.
+    """
     printed: PoolPrinted | None = None
     """What kubectl get prints. For people: programs read the other fields."""
 
