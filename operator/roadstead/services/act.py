@@ -32,6 +32,8 @@ PATIENCE_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 2.0
 """Until what failed is tried again, if nothing else starts a turn before."""
 _TIMEOUT_SECONDS: Final = 30.0
+_OVERTAKEN: Final = frozenset({"BaseChanged", "Conflict"})
+"""Codes of writes on what has changed since it was planned on: no fault of anybody, the next turn plans on what is."""
 
 log = structlog.get_logger(__name__)
 
@@ -192,8 +194,9 @@ class Executor:
             log.warning("action.fenced", action=name, epoch=error.epoch)
             return _Result("fenced", epoch=error.epoch)
         except DoorError as error:
-            log.warning("action.failed", action=name, code=error.code, message=error.message)
-            return _Result("failed")
+            word, tell = ("overtaken", log.info) if error.code in _OVERTAKEN else ("failed", log.warning)
+            tell(f"action.{word}", action=name, code=error.code, message=error.message)
+            return _Result(word)
         except TimeoutError:
             log.warning("action.timeout", action=name, seconds=_TIMEOUT_SECONDS)
             return _Result("timeout")

@@ -193,12 +193,15 @@ async def test_what_landed_asks_for_a_turn_only_if_one_left_something_undone_for
     assert desk.pokes == ["done late"]
 
 
-async def test_what_failed_in_flight_is_tried_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "counted"), [("CellUnavailable", "failed"), ("BaseChanged", "overtaken")])
+async def test_what_failed_in_flight_is_tried_again_after_a_pause(
+    code: str, counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(act, "RETRY_SECONDS", 0.0)
     desk = Desk()
     await desk.carry_out(configured("one"))
-    await desk.let_cells_answer(DoorError("CellUnavailable", "no answer within 25 s"))
-    assert desk.counted == [("ConfigureCell", "failed")]
+    await desk.let_cells_answer(DoorError(code, "in words"))
+    assert desk.counted == [("ConfigureCell", counted)]
     await desk.poked.wait()
     assert desk.pokes == ["failed late"]
 
