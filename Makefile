@@ -66,10 +66,14 @@ test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (roo
 	@$(BIN)/pytest --exitfirst --capture=no tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 # A third of it: `make test-faults FAULTS_THIRD=auto`, another one each day; 0, 1 or 2 for a certain one.
+# Those with an operator alone mostly wait and run beside each other; a whole fleet with engines has the machine to itself.
 FAULTS_THIRD ?=
+WHOLE_FLEETS := tests/faults/test_engine_faults.py tests/faults/test_serving_alone.py
 .PHONY: test-faults
 test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
-	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest --numprocesses 3 --dist loadfile \
+	  $(addprefix --ignore=,$(WHOLE_FLEETS)) tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest $(WHOLE_FLEETS) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
 # Another version of Ray than the locked one: `make test-ray RAY=2.61.0`, in an environment of its own, and then the
 # contract of our replicas and head agent with Ray as well.

@@ -89,6 +89,9 @@ class Cluster(Protocol):
     async def keep_release(self, model: Model, release: Release) -> None:
         """Write the release as an immutable ControllerRevision; one that exists with the same content is success."""
 
+    async def forget_release(self, model: Model, number: int) -> None:
+        """Remove the ControllerRevision of a release; one that is gone is success."""
+
     async def publish_route(self, route: Route) -> None: ...
 
     async def withdraw_route(self, route: Route) -> None: ...

@@ -40,6 +40,7 @@ _RARELY: Final = {
     ("persistentvolumeclaims", "get"): _TAKEN,
     ("poddisruptionbudgets", "get"): _TAKEN,
     ("controllerrevisions", "get"): _TAKEN,
+    ("controllerrevisions", "delete"): "a model that has had more releases than it keeps",
     ("configmaps", "create"): "an apply that makes the object needs it, and is logged as a patch",
     ("leases", "create"): "uninstalling where no operator ever led",
     ("localmodels", "get"): "uninstalling while somebody else writes",

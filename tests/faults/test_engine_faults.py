@@ -19,6 +19,7 @@ import pytest
 
 from tests.faults.rig.pair import pair, steadily_asked, until_another, until_asked, until_both_serve, until_busy
 from tests.fixtures.embedded_fleet import EmbeddedFleet
+from tests.fixtures.figures import Say
 from tests.fixtures.steady_client import SteadyClient
 
 pytestmark = pytest.mark.faults
@@ -37,16 +38,18 @@ def braved(fleet: EmbeddedFleet) -> Iterator[str]:
         yield name
 
 
-def _tell(client: SteadyClient, *, since: float, back: float) -> None:
+def _tell(client: SteadyClient, say: Say, *, since: float, back: float) -> None:
     asked = client.asked(since=since)
-    print(  # noqa: T201 - figures that a person runs this for
-        f"\n  back after {back:.1f} s; {len(asked)} asked since, {len(client.retried(since=since))} tried again by the "
+    say(
+        f"back after {back:.1f} s; {len(asked)} asked since, {len(client.retried(since=since))} tried again by the "
         f"client, slowest {max(one.seconds for one in asked):.1f} s; "
         f"{len(client.failures())} failed that were under way"
     )
 
 
-async def _suffers(fleet: EmbeddedFleet, name: str, folder: Path, *, how: signal.Signals, replica: bool) -> None:
+async def _suffers(
+    fleet: EmbeddedFleet, name: str, folder: Path, say: Say, *, how: signal.Signals, replica: bool
+) -> None:
     """One engine, or the replica that owns it, gets a signal; the other never notices."""
     await until_both_serve(fleet, name, seconds=BACK_SECONDS)
     (slot, pid), (other, untouched) = fleet.engines(name).items()
@@ -59,7 +62,7 @@ async def _suffers(fleet: EmbeddedFleet, name: str, folder: Path, *, how: signal
         await until_both_serve(fleet, name, seconds=BACK_SECONDS)
         back = time.time() - since
         await until_asked(client, 30, since=time.time())
-    _tell(client, since=since, back=back)
+    _tell(client, say, since=since, back=back)
     assert client.failures(since=since) == []
     assert back <= BACK_SECONDS
     assert not psutil.pid_exists(pid)
@@ -67,23 +70,25 @@ async def _suffers(fleet: EmbeddedFleet, name: str, folder: Path, *, how: signal
 
 
 async def test_an_engine_that_is_killed_costs_nobody_who_asks_afterwards(
-    fleet: EmbeddedFleet, braved: str, tmp_path: Path
+    fleet: EmbeddedFleet, braved: str, tmp_path: Path, say: Say
 ) -> None:
-    await _suffers(fleet, braved, tmp_path, how=signal.SIGKILL, replica=False)
+    await _suffers(fleet, braved, tmp_path, say, how=signal.SIGKILL, replica=False)
 
 
 async def test_a_replica_that_is_killed_takes_its_engine_along_and_is_replaced(
-    fleet: EmbeddedFleet, braved: str, tmp_path: Path
+    fleet: EmbeddedFleet, braved: str, tmp_path: Path, say: Say
 ) -> None:
-    await _suffers(fleet, braved, tmp_path, how=signal.SIGKILL, replica=True)
+    await _suffers(fleet, braved, tmp_path, say, how=signal.SIGKILL, replica=True)
 
 
-async def test_an_engine_that_hangs_is_ended_and_replaced(fleet: EmbeddedFleet, braved: str, tmp_path: Path) -> None:
-    await _suffers(fleet, braved, tmp_path, how=signal.SIGSTOP, replica=False)
+async def test_an_engine_that_hangs_is_ended_and_replaced(
+    fleet: EmbeddedFleet, braved: str, tmp_path: Path, say: Say
+) -> None:
+    await _suffers(fleet, braved, tmp_path, say, how=signal.SIGSTOP, replica=False)
 
 
 async def test_without_any_engine_the_answer_is_clear_and_service_comes_back_by_itself(
-    fleet: EmbeddedFleet, braved: str
+    fleet: EmbeddedFleet, braved: str, say: Say
 ) -> None:
     await until_both_serve(fleet, braved, seconds=BACK_SECONDS)
     engines = fleet.engines(braved)
@@ -93,7 +98,7 @@ async def test_without_any_engine_the_answer_is_clear_and_service_comes_back_by_
     first = await fleet.ask(braved)
     began = time.monotonic()
     await fleet.answers(braved, seconds=BACK_SECONDS)
-    print(f"\n  {first.status} at first, an answer after {time.monotonic() - began:.1f} s")  # noqa: T201
+    say(f"{first.status} at first, an answer after {time.monotonic() - began:.1f} s")
 
     assert first.status in (200, 503)
     if first.status == 503:
@@ -104,7 +109,9 @@ async def test_without_any_engine_the_answer_is_clear_and_service_comes_back_by_
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole answer"])
-async def test_a_client_that_leaves_ends_the_engine_s_work(fleet: EmbeddedFleet, braved: str, stream: bool) -> None:
+async def test_a_client_that_leaves_ends_the_engine_s_work(
+    fleet: EmbeddedFleet, braved: str, stream: bool, say: Say
+) -> None:
     await until_both_serve(fleet, braved, seconds=BACK_SECONDS)
     engines = fleet.engines(braved)
     await until_busy(engines, busy=False, seconds=BACK_SECONDS)
@@ -119,7 +126,7 @@ async def test_a_client_that_leaves_ends_the_engine_s_work(fleet: EmbeddedFleet,
     await asyncio.gather(asking, return_exceptions=True)
     took = await until_busy(engines, busy=False, seconds=BACK_SECONDS)
 
-    print(f"\n  the engine stopped {took:.2f} s after its client had left; undisturbed it works {undisturbed:.1f} s")  # noqa: T201
+    say(f"the engine stopped {took:.2f} s after its client had left; undisturbed it works {undisturbed:.1f} s")
     assert undisturbed > 2 * LEFT_SECONDS, "it would have stopped by then anyway"
     assert took <= LEFT_SECONDS
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from sqlalchemy.engine import URL
 
 from roadstead_migrations import runner
 from tests.fixtures.control_plane import RunningControlPlane
+from tests.fixtures.figures import Say
 from tests.simulation.calls import DEATHS, Cut
 from tests.simulation.journal import Point
 from tests.simulation.lifetime import CONVERGED_SECONDS, Life, RealParts
@@ -68,11 +68,10 @@ def undisturbed(parts: RealParts) -> Life:
     return life
 
 
-def test_a_life_takes_no_more_calls_than_before(undisturbed: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_life_takes_no_more_calls_than_before(undisturbed: Life, say: Say) -> None:
     calls = undisturbed.journal.calls
-    with capsys.disabled():
-        by_step = ", ".join(f"{name} {number}" for name, number in undisturbed.steps.items())
-        sys.stdout.write(f"\nmutating calls of a model's life: {len(calls)} of {MOST_CALLS} ({by_step})\n")
+    by_step = ", ".join(f"{name} {number}" for name, number in undisturbed.steps.items())
+    say(f"mutating calls of a model's life: {len(calls)} of {MOST_CALLS} ({by_step})")
 
     assert len(calls) <= MOST_CALLS, "\n".join(calls)
     assert undisturbed.worlds.keys() == {step.name for step in LIFE}
@@ -81,7 +80,7 @@ def test_a_life_takes_no_more_calls_than_before(undisturbed: Life, capsys: pytes
 
 @pytest.mark.parametrize("point", points(_CHOSEN, day=datetime.now(UTC).toordinal()), ids=str)
 def test_killed_there_the_operator_still_brings_about_the_same_world(
-    parts: RealParts, undisturbed: Life, point: Point, capsys: pytest.CaptureFixture[str]
+    parts: RealParts, undisturbed: Life, point: Point, say: Say
 ) -> None:
     life = Life(parts, f"killed-{point.number}-{point.side}", point=point, as_in=undisturbed.worlds)
     began = time.monotonic()
@@ -90,12 +89,10 @@ def test_killed_there_the_operator_still_brings_about_the_same_world(
 
     if not life.journal.died_at:
         pytest.skip(f"this life had only {len(life.journal.calls)} calls")
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nkilled {point.side} call {point.number}, {life.journal.died_at}: converged after "
-            f"{life.converged_seconds:.1f} s, whole life {time.monotonic() - began:.0f} s, "
-            f"{life.replicas.samples} samples\n"
-        )
+    say(
+        f"killed {point.side} call {point.number}, {life.journal.died_at}: converged after "
+        f"{life.converged_seconds:.1f} s, whole life {time.monotonic() - began:.0f} s, {life.replicas.samples} samples"
+    )
     assert life.converged_seconds < CONVERGED_SECONDS
     assert not life.replicas.excess
     assert not life.orphans

@@ -27,6 +27,7 @@ from tests.faults.rig.outage import ended, held_still
 from tests.faults.rig.pair import pair
 from tests.faults.rig.two_gateways import TwoGateways, two_gateways
 from tests.fixtures.embedded_fleet import EmbeddedFleet
+from tests.fixtures.figures import Say
 from tests.fixtures.steady_client import SteadyClient, steady_client
 
 pytestmark = pytest.mark.faults
@@ -54,9 +55,10 @@ def alone(fleet: EmbeddedFleet) -> Iterator[str]:
 class Watch:
     """What is looked at while a part is away."""
 
-    def __init__(self, fleet: EmbeddedFleet, client: SteadyClient, gateways: TwoGateways | None) -> None:
+    def __init__(self, fleet: EmbeddedFleet, client: SteadyClient, say: Say, gateways: TwoGateways | None) -> None:
         self.fleet = fleet
         self.client = client
+        self.say = say
         self.gateways = gateways
         self.engines = fleet.engines(NAME)
 
@@ -72,8 +74,8 @@ class Watch:
         asked = self.client.asked(since=began)
         slowest = max(one.seconds for one in asked)
         retried = len(self.client.retried(since=began))
-        print(  # noqa: T201 - figures that a person runs this for
-            f"\n  {OUTAGE_SECONDS:.0f} s away: {len(asked)} asked, {retried} tried again, slowest {slowest:.1f} s, "
+        self.say(
+            f"{OUTAGE_SECONDS:.0f} s away: {len(asked)} asked, {retried} tried again, slowest {slowest:.1f} s, "
             f"steered again after {steered:.1f} s"
         )
         assert self.client.failures(since=began) == []
@@ -114,11 +116,13 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def _watching(fleet: EmbeddedFleet, folder: Path, *, gateways: TwoGateways | None = None) -> AsyncIterator[Watch]:
+async def _watching(
+    fleet: EmbeddedFleet, folder: Path, say: Say, *, gateways: TwoGateways | None = None
+) -> AsyncIterator[Watch]:
     url = fleet.fleet.gateway_url if gateways is None else gateways.url
     log = folder / "asked.jsonl"
     with steady_client(url, key=fleet.fleet.api_key, model=NAME, log=log, per_second=PER_SECOND) as client:
-        yield Watch(fleet, client, gateways)
+        yield Watch(fleet, client, say, gateways)
 
 
 @contextlib.asynccontextmanager
@@ -132,43 +136,45 @@ async def _while_the_operator_waits(
         assert await healthy() is None
 
 
-async def test_serving_goes_on_without_the_operator(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
-    async with _watching(fleet, tmp_path) as watch:
+async def test_serving_goes_on_without_the_operator(fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say) -> None:
+    async with _watching(fleet, tmp_path, say) as watch:
         await watch.while_away(ended(fleet, "operator"))
 
 
-async def test_serving_goes_on_without_the_ledger(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
-    async with _watching(fleet, tmp_path) as watch:
+async def test_serving_goes_on_without_the_ledger(fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say) -> None:
+    async with _watching(fleet, tmp_path, say) as watch:
         await watch.while_away(ended(fleet, "postgres"))
 
 
 async def test_serving_goes_on_without_an_api_server_and_through_restarts_of_gateways(
-    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say
 ) -> None:
     async with (
         two_gateways(fleet, tmp_path) as gateways,
-        _watching(fleet, tmp_path, gateways=gateways) as watch,
+        _watching(fleet, tmp_path, say, gateways=gateways) as watch,
     ):
         await watch.while_away(_while_the_operator_waits(fleet, ended(fleet, *CONTROL_PLANE)))
 
 
 async def test_serving_goes_on_while_api_server_and_ledger_take_connections_and_answer_nothing(
-    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say
 ) -> None:
-    async with _watching(fleet, tmp_path) as watch:
+    async with _watching(fleet, tmp_path, say) as watch:
         await watch.while_away(held_still(fleet, "kube-apiserver", "postgres"))
 
 
-async def test_serving_goes_on_without_the_head_of_ray(fleet: EmbeddedFleet, alone: str, tmp_path: Path) -> None:
-    async with _watching(fleet, tmp_path) as watch:
+async def test_serving_goes_on_without_the_head_of_ray(
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say
+) -> None:
+    async with _watching(fleet, tmp_path, say) as watch:
         await watch.while_away(ended(fleet, *RAY))
 
 
 async def test_serving_goes_on_without_any_of_them_and_through_restarts_of_gateways(
-    fleet: EmbeddedFleet, alone: str, tmp_path: Path
+    fleet: EmbeddedFleet, alone: str, tmp_path: Path, say: Say
 ) -> None:
     async with (
         two_gateways(fleet, tmp_path) as gateways,
-        _watching(fleet, tmp_path, gateways=gateways) as watch,
+        _watching(fleet, tmp_path, say, gateways=gateways) as watch,
     ):
         await watch.while_away(ended(fleet, *EVERYTHING))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.faults.rig.two_operators import (
     told,
 )
 from tests.fixtures.control_plane import RunningControlPlane
+from tests.fixtures.figures import Say
 from tests.simulation.calls import DoorCall
 from tests.simulation.scenario import LIFE, Step
 from tests.simulation.world import World
@@ -45,8 +45,6 @@ pytestmark = pytest.mark.faults
 
 FROZEN_SECONDS = float(os.environ.get("ROADSTEAD_FROZEN_SECONDS", "40"))
 CREATE, _, ANOTHER_SPEC, NODE_LOST = LIFE[:4]
-
-Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -84,15 +82,6 @@ async def two(
         await started(leader, leading=True)
         await started(standby, leading=False)
         yield leader, standby
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def tell(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{text}\n")
-
-    return tell
 
 
 # ── Held still ───────────────────────────────────────────────────────────────────────────────────────────────────────

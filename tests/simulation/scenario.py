@@ -64,6 +64,7 @@ async def _create(stage: Stage) -> None:
     spec = {
         "replicas": 2,
         "requirements": {"contextTokens": 2048},
+        "keepReleases": 1,
         "variants": [
             {"name": "q8", "source": source_of(f"{MODEL}-q8", mebibytes=900), "quality": 1.0},
             {"name": "q4", "source": source_of(f"{MODEL}-q4", mebibytes=500), "quality": 0.9},

@@ -26,6 +26,8 @@ CHURN_SECONDS: Final = float(os.environ.get("ROADSTEAD_SOAK_CHURN_SECONDS", "180
 QUIET_SECONDS: Final = 40.0
 """So long without a write: by then refused sources were asked for again, and words that were put off were told."""
 CHANGES: Final = 40
+CHURNED: Final = 200
+"""Models that are changed again and again: each soon has had more releases than are kept."""
 MIB: Final = 1 << 20
 
 
@@ -93,7 +95,7 @@ def test_half_an_hour_of_changes_leaves_memory_as_it_was(fleet: LargeFleet) -> N
         fleet.run(
             "patch",
             "lm",
-            names[number * 13 % len(names)],
+            names[number * 13 % CHURNED],
             "-n",
             NAMESPACE,
             "--type=merge",

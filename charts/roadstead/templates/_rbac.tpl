@@ -9,7 +9,7 @@
   verbs: [patch]
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create]
+  verbs: [get, list, watch, create, delete]
 {{- end }}
 
 {{- define "roadstead.rules.uninstallModels" -}}

@@ -26,6 +26,8 @@ def _words(action: planned.Action) -> tuple[str, str]:
         case planned.MakeRelease(model=model, contents=contents):
             variants = ", ".join(sorted({content.variant for content in contents}))
             return str(model.key), f"record a release of {variants}"
+        case planned.ForgetRelease(model=model, number=number):
+            return str(model.key), f"keep release {number} no longer at hand"
         case planned.FetchWeights(node=node, artifact=artifact, source=source):
             return node, f"fetch {in_words(artifact.bytes)} from {_without_secrets(source)}"
         case planned.ForgetWeights(node=node, digest=digest):

@@ -72,6 +72,8 @@ class ModelSpec:
     requirements: Requirements = field(default_factory=Requirements)
     replicas: int = 1
     placement: PlacementPolicy = field(default_factory=PlacementPolicy)
+    keep_releases: int = 3
+    """Releases that stay at hand beside those in use. Policy, like replicas and placement."""
 
     @property
     def names(self) -> tuple[str, ...]:

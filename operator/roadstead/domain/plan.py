@@ -166,6 +166,14 @@ class MakeRelease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetRelease:
+    """Keep a release no longer at hand: the ledger has its record, and nothing runs it."""
+
+    model: Model
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchWeights:
     """Bring an artifact into a node's store."""
 
@@ -257,6 +265,7 @@ Action = (
     | ClearFinalizer
     | Resolve
     | MakeRelease
+    | ForgetRelease
     | FetchWeights
     | ForgetWeights
     | ConfigureCell

@@ -9,19 +9,45 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from roadstead_weights.facts import ModelFacts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Artifact:
-    """The files of a variant, named by digest."""
+    """The files of a variant, named by digest.
+
+    Its facts are most of what a fleet's releases take in memory, and all releases of a model tend to name the same few:
+    see :func:`shared`.
+    """
 
     digest: str
     """``sha256:<64 hex>``."""
     bytes: int
     facts: ModelFacts
+
+    def __reduce__(self) -> tuple[Callable[..., Artifact], tuple[str, int, ModelFacts]]:
+        return (_travelled, (self.digest, self.bytes, self.facts))
+
+
+_ARTIFACTS: WeakValueDictionary[str, Artifact] = WeakValueDictionary()
+
+
+def shared(artifact: Artifact) -> Artifact:
+    """The one object that stands for this artifact in the process, as long as anybody has it."""
+    known = _ARTIFACTS.get(artifact.digest)
+    if known == artifact and known.facts.extra == artifact.facts.extra:
+        return known
+    _ARTIFACTS[artifact.digest] = artifact
+    return artifact
+
+
+def _travelled(digest: str, size: int, facts: ModelFacts) -> Artifact:
+    """From another process."""
+    return shared(Artifact(digest=digest, bytes=size, facts=facts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +83,7 @@ class Content:
             "task": self.task,
         }
         object.__setattr__(self, "hash", _digest(served))
+        object.__setattr__(self, "artifact", shared(self.artifact))
 
     def __hash__(self) -> int:
         return hash(self.hash)

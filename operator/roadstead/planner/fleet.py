@@ -19,6 +19,7 @@ from roadstead.domain.plan import (
     ConfigureCell,
     FetchWeights,
     FleetPlan,
+    ForgetRelease,
     ForgetWeights,
     MakeRelease,
     ModelReport,
@@ -41,7 +42,7 @@ from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.rankings import Rankings
-from roadstead.planner.releases import choose_release, stamped_release
+from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rest import Rest, grounds
 from roadstead.planner.rooms import Rooms
@@ -50,7 +51,16 @@ from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
 
-_ORDER: Final = (SetFinalizer, Resolve, MakeRelease, PublishRoute, WithdrawRoute, ForgetWeights, ClearFinalizer)
+_ORDER: Final = (
+    SetFinalizer,
+    Resolve,
+    MakeRelease,
+    PublishRoute,
+    WithdrawRoute,
+    ForgetRelease,
+    ForgetWeights,
+    ClearFinalizer,
+)
 """Of the actions about one model."""
 
 
@@ -190,6 +200,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
             now=draft.now,
         )
         _carry_out(draft, deal, transition)
+        _forget_releases(draft, model, choice)
     route = plan_route(
         model,
         release=choice.release,
@@ -241,6 +252,20 @@ def _carry_out(draft: _Draft, deal: Deal, transition: Transition) -> None:
         draft.fetches.setdefault((fetch.node, fetch.artifact.digest), fetch)
     if transition.retry_after_seconds is not None:
         draft.wakes.append(transition.retry_after_seconds)
+
+
+def _forget_releases(draft: _Draft, model: Model, choice: ReleaseChoice) -> None:
+    """Of releases that are not at hand any more the ledger tells; without it, or with a cell unseen, all stay."""
+    snapshot = draft.view.snapshot
+    if choice.release is None or choice.make or not draft.view.all_seen or not isinstance(snapshot.ledger, Known):
+        return
+    outdated = forgettable(
+        snapshot.releases.get(model.uid, ()),
+        keep=model.checked_spec.keep_releases,
+        chosen=choice.release,
+        observed=draft.view.slots_of(model.key),
+    )
+    draft.last += [ForgetRelease(model=model, number=release.number) for release in outdated]
 
 
 def _leave_as_it_is(draft: _Draft, model: Model) -> None:

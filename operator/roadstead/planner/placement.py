@@ -167,7 +167,7 @@ def memory_of(content: Content, seat: Seat) -> int:
     return _needed(content, seat.facts.isa if seat.facts is not None else ())
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def _needed(content: Content, isa: tuple[str, ...]) -> int:
     return estimate_llama_cpp(
         content.artifact.facts, context_tokens=content.context_tokens, concurrency=content.concurrency, isa=isa

@@ -79,6 +79,14 @@ def selected_builds(spec: ModelSpec, pools: tuple[Pool, ...]) -> tuple[EngineBui
     return tuple(build for _, build in sorted(builds.items()))
 
 
+def forgettable(
+    releases: tuple[Release, ...], *, keep: int, chosen: Release, observed: tuple[ObservedSlot, ...]
+) -> tuple[Release, ...]:
+    """Releases beyond the newest ``keep`` that are neither chosen nor served from."""
+    used = {chosen.number, *(slot.release for slot in observed)}
+    return tuple(release for release in releases[:-keep] if release.number not in used)
+
+
 def stamped_release(releases: tuple[Release, ...], observed: tuple[ObservedSlot, ...]) -> Release | None:
     """The release that slots were last placed for; a ControllerRevision does not say which is used."""
     stamped = max((slot.release for slot in observed), default=None)

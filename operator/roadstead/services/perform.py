@@ -9,6 +9,7 @@ from roadstead.domain.plan import (
     ClearFinalizer,
     ConfigureCell,
     FetchWeights,
+    ForgetRelease,
     ForgetWeights,
     KeepClaim,
     MakeRelease,
@@ -40,6 +41,9 @@ async def perform(action: Action, *, ports: Ports, resolutions: ResolutionBook) 
             await ports.cluster.keep_release(model, Release(number=number, contents=contents))
             log.info("release.made", model=str(model.key), release=number, contents=len(contents))
             return True
+        case ForgetRelease(model=model, number=number):
+            log.info("release.forget", model=str(model.key), release=number)
+            await ports.cluster.forget_release(model, number)
         case SetFinalizer() | ClearFinalizer() | PublishRoute() | WithdrawRoute():
             await _about_models(action, ports.cluster)
         case FetchWeights(node=node, artifact=artifact, source=source):
@@ -54,7 +58,7 @@ async def perform(action: Action, *, ports: Ports, resolutions: ResolutionBook) 
     return isinstance(action, _TELLING)
 
 
-_TELLING = SetFinalizer | PublishRoute | WithdrawRoute | RecordAdoption | ProtectPod | UnprotectPod
+_TELLING = SetFinalizer | ForgetRelease | PublishRoute | WithdrawRoute | RecordAdoption | ProtectPod | UnprotectPod
 """What is known at once when it is done, and lets the next step follow: no watch will tell of it again."""
 
 

@@ -287,6 +287,23 @@ async def test_a_number_that_is_taken_by_other_contents_is_not_overwritten(
         await cluster.keep_release(model, a_release(number=1, concurrency=9))
 
 
+async def test_a_release_that_is_forgotten_goes_and_another_objects_of_its_name_stays(
+    plane: RunningControlPlane, cluster: KubernetesCluster, namespace: str
+) -> None:
+    model = await applied(plane, cluster, local_model(namespace))
+    for number in (1, 2):
+        await cluster.keep_release(model, a_release(number=number, concurrency=number))
+
+    await cluster.forget_release(replace(model, uid="of-an-earlier-object"), 1)
+    assert [release.number for release in cluster.releases()[model.uid]] == [1, 2]
+    await cluster.forget_release(model, 1)
+    await cluster.forget_release(model, 1)
+
+    assert [release.number for release in cluster.releases()[model.uid]] == [2]
+    left = plane.kubectl("get", "controllerrevisions", "-n", namespace, "--output=name").split()
+    assert left == ["controllerrevision.apps/assistant-r2"]
+
+
 async def test_revisions_end_with_their_model(
     plane: RunningControlPlane, cluster: KubernetesCluster, namespace: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roadstead.domain import snapshot
-from roadstead.domain.release import Artifact
+from roadstead.domain.release import Artifact, shared
 from roadstead.domain.snapshot import AgentFacts, EngineBuild, Lease, Resolved, Resolving, Weight
 from roadstead_worker.contract import NodeState, Progress, Resolution, WeightState
 
@@ -31,7 +31,7 @@ def agent_facts(state: NodeState) -> AgentFacts:
 
 
 def resolved(answer: Resolution) -> Resolved:
-    return Resolved(artifact=Artifact(digest=answer.digest, bytes=answer.bytes, facts=answer.facts))
+    return Resolved(artifact=shared(Artifact(digest=answer.digest, bytes=answer.bytes, facts=answer.facts)))
 
 
 def resolving(answer: Progress) -> Resolving:

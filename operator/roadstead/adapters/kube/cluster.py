@@ -196,6 +196,9 @@ class KubernetesCluster:
     async def keep_release(self, model: Model, release: Release) -> None:
         await self._writer.keep_release(model, release)
 
+    async def forget_release(self, model: Model, number: int) -> None:
+        await self._writer.forget_release(model, number)
+
     async def publish_route(self, route: Route) -> None:
         await self._writer.publish_route(route)
 

@@ -92,6 +92,9 @@ class LocalModelSpec(Strict):
     releases."""
     placement: Placement = Field(default_factory=Placement)
     """Which nodes may serve the model; absent means any."""
+    keep_releases: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many releases stay at hand, the newest ones, beside those in use: their weights stay on the nodes. The ledger
+    keeps the record of all."""
 
 
 class ReleaseStatus(Told):

@@ -98,6 +98,7 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
                 context_tokens=spec.requirements.context_tokens, concurrency=spec.requirements.concurrency
             ),
             replicas=spec.replicas,
+            keep_releases=spec.keep_releases,
             placement=PlacementPolicy(pools=spec.placement.pools, node_selector=pairs(spec.placement.node_selector)),
         ),
         (),

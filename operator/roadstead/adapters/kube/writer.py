@@ -106,7 +106,7 @@ class Writer:
         stored = self._revisions.get((model.key.namespace, name))
         if stored is not None and _keeps(stored.value, model, release):
             return
-        path = f"/apis/apps/v1/namespaces/{model.key.namespace}/controllerrevisions"
+        path = _revisions_of(model)
         try:
             answer = await self._api.request(
                 "POST", path, query={"fieldManager": self._settings.field_manager}, body=kept.to_object(model, release)
@@ -122,6 +122,15 @@ class Writer:
                     "of this name, which garbage collection removes",
                 ) from refusal
         self._revisions.put(answer)
+
+    async def forget_release(self, model: Model, number: int) -> None:
+        """Remove the ControllerRevision of a release of this very object. One that is gone already is success."""
+        key = (model.key.namespace, kept.revision_name(model.key.name, number))
+        stored = self._revisions.get(key)
+        if stored is None or stored.value.owner_uid != model.uid:
+            return
+        await self._delete(f"{_revisions_of(model)}/{key[1]}", {"uid": stored.uid})
+        self._revisions.forget(key)
 
     async def publish_route(self, route: Route) -> None:
         """Tell the gateways; nothing is written where they know already.
@@ -157,19 +166,8 @@ class Writer:
         if stored is None:
             return
         version = route.resource_version or stored.value.resource_version
-        try:
-            await self._api.request(
-                "DELETE",
-                MODEL_ROUTE.path(namespace=self._settings.namespace, name=route.name),
-                body={
-                    "apiVersion": "v1",
-                    "kind": "DeleteOptions",
-                    "preconditions": {"uid": stored.uid, "resourceVersion": version},
-                },
-            )
-        except ApiRefused as refusal:
-            if refusal.status != _NOT_FOUND:
-                raise
+        path = MODEL_ROUTE.path(namespace=self._settings.namespace, name=route.name)
+        await self._delete(path, {"uid": stored.uid, "resourceVersion": version})
         self._routes.forget(key)
 
     async def publish_status(self, report: ModelReport) -> None:
@@ -198,6 +196,18 @@ class Writer:
             raise
         self._wrote(model, before=version, answer=answer)
 
+    async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
+        """An object as it was seen; one that is gone is success."""
+        try:
+            await self._api.request(
+                "DELETE",
+                path,
+                body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions},
+            )
+        except ApiRefused as refusal:
+            if refusal.status != _NOT_FOUND:
+                raise
+
     async def _write_finalizers(self, model: Model, finalizers: tuple[str, ...]) -> None:
         version = self._chain.latest(model.uid, model.resource_version)
         answer = await self._api.request(
@@ -216,6 +226,10 @@ class Writer:
     def _wrote(self, model: Model, *, before: str, answer: Object) -> None:
         self._models.put(answer)
         self._chain.wrote(model.uid, before=before, after=answer["metadata"]["resourceVersion"])
+
+
+def _revisions_of(model: Model) -> str:
+    return f"/apis/apps/v1/namespaces/{model.key.namespace}/controllerrevisions"
 
 
 def _keeps(revision: kept.Revision, model: Model, release: Release) -> bool:

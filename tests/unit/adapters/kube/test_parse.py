@@ -49,6 +49,7 @@ def test_every_field_finds_its_place() -> None:
             "requirements": {"contextTokens": 8192, "concurrency": 4},
             "replicas": 0,
             "placement": {"pools": ["gpu"], "nodeSelector": {"b": "2", "a": "1"}},
+            "keepReleases": 5,
         },
         name="assistant",
     )
@@ -56,6 +57,7 @@ def test_every_field_finds_its_place() -> None:
     assert problems == ()
     assert spec is not None
     assert (spec.names, spec.task, spec.replicas) == (("chat", "gpt-4o-mini"), Task.COMPLETION, 0)
+    assert spec.keep_releases == 5
     assert spec.variants[0].quality == 1.0
     assert (spec.requirements.context_tokens, spec.requirements.concurrency) == (8192, 4)
     assert spec.placement.node_selector == (("a", "1"), ("b", "2"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from roadstead.adapters.kube import revisions
 from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import Model, ModelKey
-from roadstead.domain.release import Artifact, Content, Release
+from roadstead.domain.release import Artifact, Content, Release, shared
 from roadstead_weights.facts import Format, ModelFacts, TensorGroup
 from tests.fixtures.kept_release import a_release
 
@@ -132,3 +133,20 @@ def test_a_revision_that_cannot_be_read_says_where() -> None:
 
     with pytest.raises(Unreadable, match=r"data\.contents\.0\.engine"):
         revisions.from_object(obj)
+
+
+def test_releases_that_name_the_same_artifact_share_it_in_whichever_process() -> None:
+    first = revisions.from_object(revisions.to_object(MODEL, a_release(number=1))).release.contents[0]
+    second = revisions.from_object(revisions.to_object(MODEL, a_release(number=2, concurrency=2))).release.contents[0]
+    travelled = pickle.loads(pickle.dumps(second))  # noqa: S301 - our own bytes
+
+    assert first.artifact is second.artifact
+    assert travelled.artifact is second.artifact
+
+
+def test_artifacts_that_say_something_else_of_the_same_digest_stay_two() -> None:
+    artifact = a_release(number=1).contents[0].artifact
+    told_more = dataclasses.replace(artifact, facts=dataclasses.replace(artifact.facts, extra={"by": "somebody"}))
+
+    assert shared(told_more).facts.extra == {"by": "somebody"}
+    assert shared(artifact).facts.extra == artifact.facts.extra
