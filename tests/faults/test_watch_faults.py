@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
+from roadstead.adapters.kube.api import MERGE
 from tests.faults.rig.kube_calls import Match
 from tests.faults.rig.kube_faults import Answer, Delay, Effect, Expired, Fault, HalfOpen, Repeated, Swapped, refusal
 from tests.faults.rig.scene import Scene
-from tests.simulation import objects
 
 pytestmark = pytest.mark.faults
 
@@ -44,17 +44,25 @@ async def test_a_watch_that_is_half_open_is_found_out(resting: Scene, resource: 
     await scene.operator.start()
     await scene.model().create(replicas=3)
     await scene.until(scene.model().serves(3), "the model serves", seconds=30)
+    cordoned = next(iter(scene.fleet.nodes))
     began = asyncio.get_running_loop().time()
     with scene.kube.failing(Fault(match=Match(verbs=("watch",), resource=resource), effect=HalfOpen(), times=1)):
         if resource == "localmodels":
             await scene.model().scale(2)
             seen = scene.model().serves(2)
         else:
-            lost = next(iter(scene.fleet.nodes))
-            await objects.apply_one(scene.api, objects.node_status(lost, ready=False))
-            seen = partial(node_is_avoided, scene, lost)
+            await cordon(scene, cordoned)
+            seen = partial(node_is_avoided, scene, cordoned)
         await scene.until(seen, "what the watch did not tell is seen", seconds=15)
+    if resource == "nodes":
+        await cordon(scene, cordoned, ended=True)
     assert scene.kube.made(Match(verbs=("watch",), resource=resource))[-1].at > began
+
+
+async def cordon(scene: Scene, node: str, *, ended: bool = False) -> None:
+    """What only the API server knows of a node."""
+    body = {"spec": {"unschedulable": None if ended else True}}
+    await scene.api.request("PATCH", f"/api/v1/nodes/{node}", body=body, content_type=MERGE)
 
 
 async def node_is_avoided(scene: Scene, name: str) -> bool:
