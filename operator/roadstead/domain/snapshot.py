@@ -186,8 +186,8 @@ class ObservedSlot:
     """When this operator first saw that the attempt had failed; None while it has not."""
     addresses: tuple[str, ...]
     """Of running replicas only."""
-    live_replicas: int
-    """Replica processes that Ray still knows, whatever their state."""
+    recovering: int = 0
+    """Replicas that serve and that a returning head has yet to reach: it cannot say where they listen."""
     engine_image: str = ""
     """Identity of its engine's build; empty where that is not known any more."""
     configured: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TypeVar
@@ -38,7 +38,21 @@ class View:
     @cached_property
     def slots(self) -> tuple[ObservedSlot, ...]:
         """Every slot that any cell ever told of, the configured and the ones being torn down."""
-        return tuple(slot for cell in self.snapshot.cells if (told := latest(cell.facts)) for slot in told.slots)
+        return tuple(
+            self._with_addresses(slot)
+            for cell in self.snapshot.cells
+            if (told := latest(cell.facts))
+            for slot in told.slots
+        )
+
+    def _with_addresses(self, slot: ObservedSlot) -> ObservedSlot:
+        """Replicas that are not reached again yet listen where they did, as their route says."""
+        if not slot.recovering:
+            return slot
+        route = self.snapshot.routes.get(slot.model)
+        published = next((each.addresses for each in route.slots if each.slot == slot.name), ()) if route else ()
+        further = [address for address in published if address not in slot.addresses][: slot.recovering]
+        return replace(slot, addresses=tuple(sorted((*slot.addresses, *further))))
 
     def slots_of(self, model: ModelKey) -> tuple[ObservedSlot, ...]:
         """Those of one model."""

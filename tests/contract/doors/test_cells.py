@@ -12,7 +12,7 @@ from roadstead.adapters.cells.doors import CellDoors
 from roadstead.domain.model import ModelKey
 from roadstead.domain.snapshot import CellFacts, Known, ObservedSlot, Raylet, Stale, Unknown
 from roadstead.ports import DoorError, FencedError
-from roadstead_worker.contract import ConfigAccepted, ConfigRequest
+from roadstead_worker.contract import ConfigAccepted, ConfigRequest, ReplicaState
 from tests.contract.doors.conftest import Operator
 from tests.contract.doors.scripted_door import ScriptedDoor
 from tests.contract.doors.states import a_cell, a_slot, an_application
@@ -70,11 +70,21 @@ async def test_slots_are_read_from_what_was_put(cells: CellDoors, door: Scripted
                 message="",
                 failed_at=None,
                 addresses=("127.0.0.10:30000",),
-                live_replicas=1,
                 engine_image=slot.content.engine_image,
             ),
         ),
     )
+
+
+async def test_replicas_that_a_new_head_has_yet_to_reach_are_counted(cells: CellDoors, door: ScriptedDoor) -> None:
+    found = an_application(a_slot(), status="DEPLOYING", ready=0)
+    recovering = ReplicaState(id="r0", state="RECOVERING")
+    starting = ReplicaState(id="r1", state="STARTING")
+    door.publish(a_cell("one", found.model_copy(update={"replicas": (recovering, starting)})))
+    await base_is(cells, "base-1")
+    facts = known(cells)
+    assert facts is not None
+    assert [(slot.ready, slot.recovering) for slot in facts.slots] == [(0, 1)]
 
 
 async def test_a_slot_that_ray_tears_down_is_remembered(cells: CellDoors, door: ScriptedDoor) -> None:
@@ -87,7 +97,7 @@ async def test_a_slot_that_ray_tears_down_is_remembered(cells: CellDoors, door: 
     assert facts is not None
     (leaving,) = facts.slots
     assert (leaving.configured, leaving.content, leaving.memory_bytes) == (False, slot.content.hash, 1 << 30)
-    assert (leaving.status, leaving.live_replicas) == ("DELETING", 1)
+    assert leaving.status == "DELETING"
 
 
 async def test_a_failure_dates_from_when_this_operator_saw_it_until_another_attempt_is_made(

@@ -208,6 +208,23 @@ async def test_a_node_that_only_the_api_server_does_not_hear_serves_on(fleet: Me
     assert not [write for write in fleet.writes[writes:] if not write.startswith("status")]
 
 
+async def test_a_head_that_has_just_returned_changes_nothing_before_it_has_reached_its_replicas(
+    fleet: MemoryFleet,
+) -> None:
+    key = fleet.apply("assistant", SMALL_VARIANT, replicas=2)
+    await fleet.settle()
+    before, route, writes = fleet.running(key), fleet.routes[key], len(fleet.writes)
+
+    for recovers in (True, False):
+        fleet.head_recovers = recovers
+        await fleet.settle()
+
+        assert fleet.running(key) == before
+        assert fleet.routes[key] == route
+        assert fleet.condition(key, "Ready")[0] == "True"
+    assert not [write for write in fleet.writes[writes:] if not write.startswith("status")]
+
+
 async def test_a_node_that_does_not_report_starts_nothing(fleet: MemoryFleet) -> None:
     fleet.nodes["node-a"].reports = fleet.nodes["node-b"].reports = False
 

@@ -26,6 +26,8 @@ from roadstead_worker.contract import SLOT_DEPLOYMENT, ApplicationState, CellSta
 
 _PARTS_OF_A_NAME: Final = 4
 _FAILED: Final = "DEPLOY_FAILED"
+_RECOVERING: Final = "RECOVERING"
+"""Ray's word for a replica that a new controller found running and has not reached yet."""
 
 
 class _Deployment(BaseModel):
@@ -51,7 +53,7 @@ class ToldApplication:
     status: str
     message: str
     addresses: tuple[str, ...]
-    replicas: int
+    recovering: int
     slot: ObservedSlot | None
     """What its configuration says; None if it is none of ours, or being torn down."""
     packed_config: bytes
@@ -71,7 +73,7 @@ class ToldApplication:
             status=state.status,
             message=state.message,
             addresses=state.addresses,
-            replicas=len(state.replicas),
+            recovering=sum(replica.state == _RECOVERING for replica in state.replicas),
             slot=_put_for(state.name, packed),
             packed_config=packed,
         )
@@ -152,7 +154,6 @@ def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
         message="",
         failed_at=None,
         addresses=(),
-        live_replicas=0,
         engine_image=read.args.engine_image,
     )
 
@@ -174,7 +175,7 @@ def _as_told(slot: ObservedSlot, application: ToldApplication, *, failed_at: dat
         message=application.message,
         failed_at=failed_at,
         addresses=application.addresses,
-        live_replicas=application.replicas,
+        recovering=application.recovering,
     )
 
 
@@ -206,5 +207,4 @@ def _named(name: str) -> ObservedSlot | None:
         message="",
         failed_at=None,
         addresses=(),
-        live_replicas=0,
     )
