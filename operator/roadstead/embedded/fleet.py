@@ -202,6 +202,9 @@ class Fleet:
                 "ROADSTEAD_DATABASE_URL": self.database_url,
                 "ROADSTEAD_DIRECTORY_FILE": str(self.home.directory_file),
                 "ROADSTEAD_NAMESPACE": NAMESPACE,
+                # There is one operator, and its supervisor starts no second one before the first has ended: it need not
+                # wait until its own Lease has expired.
+                "ROADSTEAD_IDENTITY": f"operator-{self.home.identity}",
                 "ROADSTEAD_LISTEN": f"{HOST}:{port}",
                 "ROADSTEAD_API_LISTEN": f"{HOST}:{self.ports['operator-api']}",
                 "ROADSTEAD_API_TOKEN_FILE": str(self.home.api_token_file),
