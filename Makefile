@@ -70,7 +70,7 @@ test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (roo
 FAULTS_THIRD ?=
 WHOLE_FLEETS := tests/faults/test_engine_faults.py tests/faults/test_serving_alone.py
 .PHONY: test-faults
-test-faults: $(READY) ## an operator whose parts fail or die, on real ones (30 minutes; FAULTS_THIRD=auto: 10)
+test-faults: $(READY) ## an operator whose parts fail or die, on real ones (20 minutes; FAULTS_THIRD=auto: 9)
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest --numprocesses 3 --dist loadfile \
 	  $(addprefix --ignore=,$(WHOLE_FLEETS)) tests/faults $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 	@FAULTS_THIRD=$(FAULTS_THIRD) $(BIN)/pytest $(WHOLE_FLEETS) $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
