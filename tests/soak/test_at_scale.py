@@ -95,7 +95,7 @@ def test_half_an_hour_of_changes_leaves_memory_as_it_was(fleet: LargeFleet) -> N
         fleet.run(
             "patch",
             "lm",
-            names[number * 13 % CHURNED],
+            names[number * 13 % min(CHURNED, len(names))],
             "-n",
             NAMESPACE,
             "--type=merge",

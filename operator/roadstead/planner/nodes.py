@@ -196,7 +196,7 @@ def _cell_known(seat: Seat, _spec: ModelSpec) -> Verdict | None:
         return Verdict(reason=Reason.CELL_UNAVAILABLE, message="belongs to no cell")
     if not isinstance(seat.cell.facts, Known):
         return Verdict(reason=Reason.CELL_UNAVAILABLE, message=f"the head agent of {seat.cell.name} does not answer")
-    if seat.node.name not in seat.cell.facts.value.nodes:
+    if not _raylet_lives(seat):
         return Verdict(reason=Reason.CELL_UNAVAILABLE, message=f"has no living raylet in {seat.cell.name}")
     return None
 
