@@ -9,6 +9,7 @@ process leaves by ``os._exit``, because its destructors wait for streams. Whoeve
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from roadstead_worker.engines.base import ENGINE_KEY_VARIABLE
 
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
-_FAILED_EXIT_SECONDS = 10
+_FLUSH_SECONDS = 10
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -31,6 +32,23 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", default=0, type=int, help="0: any free one")
     parser.add_argument("--check-tensors", action="store_true", help="refuse tensors with invalid values (slow)")
     return parser.parse_args(argv)
+
+
+def flush_log(library: str) -> bool:
+    """Waits until llama.cpp has written its log. False where ``library`` no longer offers that.
+
+    It logs from a thread that no way out of the process waits for, so the reason why a model cannot be loaded would
+    now and then be lost, or cut by a line of ours. The wheel has no Python function for it; the two symbols are those
+    of ``common/log.h``.
+    """
+    symbols = ctypes.CDLL(library)
+    try:
+        log, flush = symbols["_Z15common_log_mainv"], symbols["_Z16common_log_flushP10common_log"]
+    except AttributeError:
+        return False
+    log.restype, flush.argtypes, flush.restype = ctypes.c_void_p, [ctypes.c_void_p], None
+    flush(log())
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,9 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:  # the library has already written why
+        signal.alarm(_FLUSH_SECONDS)  # should nobody read what it writes
+        flush_log(xllamacpp.xllamacpp.__file__)
         sys.stderr.write(f"{error}\n")
-        signal.alarm(_FAILED_EXIT_SECONDS)  # should the usual way out hang
-        sys.exit(1)  # not os._exit: the library logs from a thread, and its reason is still on the way
+        sys.stderr.flush()
+        os._exit(1)
     sys.stdout.write(f"listening on {server.listening_address}\n")
     sys.stdout.flush()
     signal.sigwait(_ENDING)
