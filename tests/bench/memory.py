@@ -24,7 +24,7 @@ from pathlib import Path
 import aiohttp
 
 from roadstead.embedded.example_model import example_weights
-from roadstead.planner.memory import estimate_llama_cpp
+from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead_weights.gguf import read_facts
 from roadstead_worker.agent.hardware import read_hardware
 from roadstead_worker.engines.base import EngineSpec

@@ -59,6 +59,12 @@ class ModelFacts:
     """Rules of a byte-pair tokenizer, which an engine keeps in memory; other tokenizers have none."""
     sliding_window: int = 0
     kv_lora_rank: int = 0
+    numbers: tuple[tuple[str, int | tuple[int, ...]], ...] = ()
+    """All whole numbers that the header says of its architecture, by key without the architecture's name, sorted.
+
+    What an architecture keeps in memory depends on keys that no other has; engines read these, and so do estimates.
+    Empty for facts that were kept before it was recorded: then only the named fields are known.
+    """
     chat_template: bool = False
     """Whether the file carries a chat template; without one only ``Completion`` makes sense."""
     licence: str = ""

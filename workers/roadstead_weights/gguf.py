@@ -19,6 +19,7 @@ from roadstead_weights.gguf_header import (
     NeedMoreBytes,
     SkippedArray,
     Tensor,
+    Value,
     parse_header,
 )
 from roadstead_weights.gguf_types import FILE_TYPES, GUESSED_FILE_TYPE
@@ -29,6 +30,9 @@ _FIRST_READ_BYTES: Final = 1024 * 1024
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
 _BLOCKS_LIMIT: Final = 4_096
 _VALUE_LIMIT: Final = 2**31
+_NUMBERS_LIMIT: Final = 128
+"""Architectures have up to 60 keys."""
+_NAME_LIMIT: Final = 128
 _LOOKUP_TENSORS: Final = ("token_embd.", "position_embd.", "token_types.")
 """Matrices that are indexed, not multiplied: no backend repacks them."""
 _EMBEDDING: Final = "token_embd.weight"
@@ -117,9 +121,29 @@ class _Reading:
             numbers.append(int(item))
         return tuple(numbers)
 
+    def all_numbers(self) -> tuple[tuple[str, int | tuple[int, ...]], ...]:
+        """Whole numbers and flags of this architecture, one or one per layer; what is neither is left out."""
+        prefix = f"{self.architecture}."
+        found = {
+            key.removeprefix(prefix): number
+            for key, value in self.header.values.items()
+            if key.startswith(prefix) and len(key) <= _NAME_LIMIT and (number := _whole(value)) is not None
+        }
+        return tuple(sorted(found.items())[:_NUMBERS_LIMIT])
+
     def largest(self, key: str, default: int = 0) -> int:
         """The value, or of a per-layer array the largest, which is what memory has to be there for."""
         return max(self.numbers(key), default=default)
+
+
+def _whole(value: Value) -> int | tuple[int, ...] | None:
+    match value:
+        case bool() | int():
+            return int(value) if abs(value) <= _VALUE_LIMIT else None
+        case tuple() if value and all(isinstance(each, int) and abs(each) <= _VALUE_LIMIT for each in value):
+            return tuple(int(each) for each in value)
+        case _:
+            return None
 
 
 def _facts(read: _Reading, *, total: int) -> ModelFacts:
@@ -151,6 +175,7 @@ def _facts(read: _Reading, *, total: int) -> ModelFacts:
         vocabulary_merges=_vocabulary_merges(read),
         sliding_window=read.largest("attention.sliding_window"),
         kv_lora_rank=read.largest("attention.kv_lora_rank"),
+        numbers=read.all_numbers(),
         chat_template=isinstance(template, LongString) or (isinstance(template, str) and bool(template.strip())),
         licence=read.text("general.license"),
         extra={key: text[:200] for key in _KEPT_FOR_PEOPLE if (text := read.text(key))},

@@ -39,7 +39,7 @@ class VariantSpec:
     digest: str | None = None
     """What the content must hash to, when the team wants to be sure."""
     quality: float | None = None
-    """1.0 = the unquantized model. Overrides bits per weight as the order of the ladder."""
+    """1.0 = the unquantized model. Overrides what is usual for the variant's type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class Requirements:
     """Per sequence."""
     concurrency: int = 1
     """Sequences at once per replica."""
+    min_quality: float | None = None
+    """Below it no variant is served, whatever else fits. Policy, like replicas and placement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

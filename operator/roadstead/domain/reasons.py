@@ -21,6 +21,9 @@ class Reason(StrEnum):
     INSUFFICIENT_DISK = "InsufficientDisk"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
 
+    # service level
+    QUALITY_BELOW_FLOOR = "QualityBelowFloor"
+
     # files
     UNSAFE_FORMAT = "UnsafeFormat"
     CORRUPT_HEADER = "CorruptHeader"

@@ -31,6 +31,8 @@ class Deal:
     targets: tuple[Target, ...]
     leaving: tuple[ObservedSlot, ...]
     """Slots that have no place in the deal."""
+    forbidden: frozenset[str]
+    """Names of leaving slots that must not serve until the others can do without them."""
     missing: int
     """Replicas that found no node."""
     refusals: Mapping[tuple[str, str], Verdict]

@@ -36,7 +36,7 @@ from roadstead.domain.snapshot import (
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.ladder import due
-from roadstead.planner.memory import estimate_llama_cpp
+from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead.planner.nodes import (
     Seat,
     awaits,
@@ -47,11 +47,11 @@ from roadstead.planner.nodes import (
     selection_verdict,
     start_verdict,
 )
+from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.view import View
 
-_UNQUANTIZED_BITS = 16
 _EXPLAINED = 8
 """Nodes of which status says why a variant is not there; with more it would not be read."""
 _HOLDERS = 8
@@ -103,8 +103,9 @@ def deal_replicas(
     now: datetime,
 ) -> Deal:
     """Deal ``spec.replicas`` replicas of a release, starting from what is there."""
-    staying, leaving = _split(model.checked_spec, release, observed, seats)
-    contents = _ranked(release.contents, model.checked_spec)
+    forbidden = _forbidden(model.checked_spec, observed, view.snapshot.releases.get(model.uid, ()))
+    staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden)
+    contents = best_first(release.contents, model.checked_spec, cost=_bytes_read)
     table = _Table(
         spec=model.checked_spec,
         contents=contents,
@@ -135,7 +136,11 @@ def deal_replicas(
     missing = max(0, model.checked_spec.replicas - table.counts.total())
     bridges = bridges_over(
         missing,
-        leaving=[slot for slot in leaving if _selected(seats.get(slot.node), model.checked_spec)],
+        leaving=[
+            slot
+            for slot in leaving
+            if slot.name not in forbidden and _selected(seats.get(slot.node), model.checked_spec)
+        ],
         releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
         rooms=table.rooms,
@@ -149,17 +154,12 @@ def deal_replicas(
                 (slot for slot in leaving if slot.name not in bridged), key=lambda slot: (haste(seats, slot), slot.name)
             )
         ),
+        forbidden=forbidden,
         missing=missing,
         refusals=table.refusals,
         unexplained=len(seats) - explained,
         questions=tuple(table.questions.values()),
     )
-
-
-def quality(content: Content, spec: ModelSpec) -> float:
-    """Where a content stands on the ladder: the spec's figure, else bits per weight against sixteen."""
-    given = next((variant.quality for variant in spec.variants if variant.name == content.variant), content.quality)
-    return given if given is not None else min(1.0, content.artifact.facts.bits_per_weight / _UNQUANTIZED_BITS)
 
 
 def memory_of(content: Content, seat: Seat) -> int:
@@ -174,12 +174,27 @@ def _needed(content: Content, isa: tuple[str, ...]) -> int:
     ).total
 
 
-def _ranked(contents: tuple[Content, ...], spec: ModelSpec) -> tuple[Content, ...]:
-    return tuple(sorted(contents, key=lambda content: (-quality(content, spec), content.artifact.bytes, content.hash)))
+def _bytes_read(content: Content) -> float:
+    """For each token an engine reads all weights, so of equally good variants the smallest is the fastest."""
+    return content.artifact.bytes
+
+
+def _forbidden(spec: ModelSpec, observed: tuple[ObservedSlot, ...], releases: tuple[Release, ...]) -> frozenset[str]:
+    """Names of slots whose variant must not be served any more, whatever release they are of."""
+    if spec.requirements.min_quality is None:
+        return frozenset()
+    poor = {
+        content.hash for release in releases for content in release.contents if below_floor(content, spec) is not None
+    }
+    return frozenset(slot.name for slot in observed if slot.content in poor)
 
 
 def _split(
-    spec: ModelSpec, release: Release, observed: tuple[ObservedSlot, ...], seats: Mapping[str, Seat]
+    spec: ModelSpec,
+    release: Release,
+    observed: tuple[ObservedSlot, ...],
+    seats: Mapping[str, Seat],
+    forbidden: frozenset[str],
 ) -> tuple[list[ObservedSlot], list[ObservedSlot]]:
     """Slots that may stay, and slots whose content, node or policy has gone."""
     hashes = {content.hash for content in release.contents}
@@ -189,6 +204,7 @@ def _split(
         seat = seats.get(slot.node)
         stays = (
             slot.content in hashes
+            and slot.name not in forbidden
             and seat is not None
             and not lost(seat)
             and selection_verdict(seat, spec) is None
@@ -311,7 +327,7 @@ def _explain_node(table: _Table, seat: Seat) -> None:
     room = _room_with_own(table, seat)
     best: Content | None = None
     for content in table.contents:
-        verdict = blocked or _content_verdict(table, content, seat, room=room)
+        verdict = below_floor(content, table.spec) or blocked or _content_verdict(table, content, seat, room=room)
         if verdict is None and best is not None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
         elif verdict is None:
@@ -331,6 +347,9 @@ def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) 
     facts = seat.facts
     if facts is None:
         return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
+    too_poor = below_floor(content, table.spec)
+    if too_poor is not None:
+        return too_poor
     # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
     counted_on = seat.node.name in table.serving and awaits(seat, content.engine_image)
     verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)

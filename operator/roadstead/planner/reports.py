@@ -17,7 +17,7 @@ from roadstead.domain.snapshot import ObservedSlot, Route
 from roadstead.planner.deal import Deal
 from roadstead.planner.ladder import Ladder
 from roadstead.planner.nodes import Seat, closing
-from roadstead.planner.placement import quality
+from roadstead.planner.quality import quality
 from roadstead.planner.transition import Transition
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN

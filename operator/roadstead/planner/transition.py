@@ -208,7 +208,8 @@ def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat]) -> frozenset[
     serving += sum(slot.ready for slot in deal.leaving)
     draining: set[str] = set()
     for slot in deal.leaving:
-        if serving - slot.ready >= model.checked_spec.replicas or _useless(slot, seats):
+        spare = serving - slot.ready >= model.checked_spec.replicas
+        if spare or slot.name in deal.forbidden or _useless(slot, seats):
             serving -= slot.ready
             draining.add(slot.name)
     return frozenset(draining)

@@ -21,7 +21,7 @@ from tests.fixtures.memory_writes import Fault
 
 FILES = {
     f"file:///models/{name}.gguf": artifact(name, mebibytes=size, bits=bits)
-    for name, size, bits in (("large", 500, 16), ("middle", 200, 8.5), ("small", 80, 4.5))
+    for name, size, bits in (("large", 500, 16), ("middle", 200, 6.6), ("small", 80, 4.5))
 }
 VARIANTS = tuple(VariantSpec(name=name, source=f"file:///models/{name}.gguf") for name in ("large", "middle", "small"))
 IMAGES = (image("a"), image("b"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from roadstead.planner.memory import estimate_llama_cpp
+from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead_weights.facts import Format, ModelFacts, TensorGroup
 
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from tests.fixtures.memory_pods import MemoryPods, image, pool
 
 FILES = {
     f"file:///models/{name}.gguf": artifact(name, mebibytes=size, bits=bits)
-    for name, size, bits in (("middle", 200, 8.5), ("small", 80, 4.5), ("own", 90, 4.5))
+    for name, size, bits in (("middle", 200, 6.6), ("small", 80, 4.5), ("own", 90, 4.5))
 }
 MIDDLE, SMALL, OWN = (
     VariantSpec(name=name, source=f"file:///models/{name}.gguf") for name in ("middle", "small", "own")

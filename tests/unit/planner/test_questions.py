@@ -12,7 +12,7 @@ from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
 
 SMALL = "file:///models/small.gguf"
 LARGE = "file:///models/large.gguf"
-FILES = {SMALL: artifact("small", mebibytes=100), LARGE: artifact("large", mebibytes=200, bits=16)}
+FILES = {SMALL: artifact("small", mebibytes=100, bits=4.5), LARGE: artifact("large", mebibytes=200, bits=16)}
 
 
 def node(mebibytes: int = 1500) -> MemoryNode:

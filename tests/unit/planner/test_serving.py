@@ -47,7 +47,7 @@ async def test_each_node_runs_the_variant_that_suits_it_and_status_says_what_was
     rows = {row.name: row for row in fleet.statuses[key].variants}
     assert rows["bf16"].verdict.reason == "Chosen"
     assert (
-        "not on node-b: needs 616.6 MiB, the node has 400.0 MiB: 227146528 bytes short" in rows["bf16"].verdict.message
+        "not on node-b: needs 616.6 MiB, the node has 400.0 MiB: 227150624 bytes short" in rows["bf16"].verdict.message
     )
     assert rows["q4"].chosen == 1
 

@@ -70,6 +70,20 @@ def test_key_and_value_lengths_default_to_the_embedding_over_the_heads() -> None
     assert (facts.key_length, facts.value_length) == (40, 16)
 
 
+def test_every_whole_number_of_the_architecture_is_kept_as_one_or_as_one_per_layer() -> None:
+    further = [
+        u32s("llama.attention.sliding_window_pattern", [1, 0]),
+        u32("llama.some_new_key", 7),
+        u32("general.alignment", 32),
+        string("llama.pooling", "none"),
+    ]
+    numbers = dict(facts_of(Gguf(keys=[*llama_keys(), *further]).bytes()).numbers)
+
+    assert numbers["attention.sliding_window_pattern"] == (1, 0)
+    assert (numbers["some_new_key"], numbers["attention.head_count_kv"]) == (7, 2)
+    assert {"alignment", "pooling"}.isdisjoint(numbers)
+
+
 def test_kv_heads_may_be_one_number_per_layer() -> None:
     keys = [entry for entry in llama_keys() if b"head_count_kv" not in entry]
     assert facts_of(Gguf(keys=[*keys, u32s("llama.attention.head_count_kv", [2, 1])]).bytes()).head_count_kv == (2, 1)

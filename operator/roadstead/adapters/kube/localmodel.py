@@ -28,8 +28,8 @@ class Variant(Strict):
     digest: Digest | None = None
     """What the file must hash to, if you want to be sure."""
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
-    """How good the variant is: 1.0 is the unquantized model. Each node serves the best variant that fits it;
-    without this figure, more bits per weight are better."""
+    """How good the variant is: 1.0 is the unquantized model. Each node serves the best variant that fits it; without
+    this figure, what is usual for the file's type and the model's size counts."""
 
 
 class Requirements(Strict):
@@ -40,6 +40,9 @@ class Requirements(Strict):
     concurrency."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 1
     """Sequences that one replica serves at once."""
+    min_quality: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Below it no variant is served, even if nothing else fits; by the figures of variants[].quality. A change makes no
+    release."""
 
 
 class Placement(Strict):
@@ -114,7 +117,7 @@ class VariantStatus(Told):
     name: str
     """The name in spec.variants."""
     quality: float | None = None
-    """The figure that ordered the ladder, where one was given."""
+    """How good it is, 1.0 being the unquantized model: the spec's figure, else what is usual for its type and size."""
     bytes: int
     """Size of its files; 0 while not known."""
     chosen: int

@@ -95,7 +95,9 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
                 for rung in spec.variants
             ),
             requirements=Requirements(
-                context_tokens=spec.requirements.context_tokens, concurrency=spec.requirements.concurrency
+                context_tokens=spec.requirements.context_tokens,
+                concurrency=spec.requirements.concurrency,
+                min_quality=spec.requirements.min_quality,
             ),
             replicas=spec.replicas,
             keep_releases=spec.keep_releases,

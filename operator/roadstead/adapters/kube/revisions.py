@@ -65,6 +65,7 @@ class KeptFacts(Kept):
     vocabulary_merges: int = 0  # revisions written before it was read lack it
     sliding_window: int
     kv_lora_rank: int
+    numbers: tuple[tuple[str, int | tuple[int, ...]], ...] = ()  # likewise
     chat_template: bool
     licence: str
     extra: dict[str, str]

@@ -38,6 +38,7 @@ facts = st.builds(
     quantization=texts,
     tensors=st.lists(groups, max_size=3).map(tuple),
     head_count_kv=st.lists(sizes, max_size=3).map(tuple),
+    numbers=st.lists(st.tuples(texts, sizes | st.lists(sizes, max_size=3).map(tuple)), max_size=3).map(tuple),
     chat_template=st.booleans(),
     licence=texts,
     extra=st.dictionaries(texts, texts, max_size=3),

@@ -1,0 +1,1 @@
+"""How much memory an engine needs: from the header alone, before anything has been started."""

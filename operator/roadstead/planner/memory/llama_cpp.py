@@ -1,0 +1,122 @@
+"""How much memory an engine will need, from the header alone: the resident set it reaches once it has worked.
+
+The buffers are llama.cpp's own allocation rules (``layers``, ``activations``), checked against its allocator over
+synthetic headers of some forty architectures. What the allocator does not tell was fitted to the resident set of the
+wheel's server after a prompt on every sequence (``python -m tests.bench.memory``; docs/reference/performance.md has the
+table):
+
+* A tokenizer costs by its size. The same model with 98,304 further tokens held 19.4 MiB more than its tensors, and with
+  98,304 merge rules on top another 17 (14 with four sequences): for a vocabulary like Llama 3's that is 59 MiB more
+  than for SmolLM2's.
+* A sequence costs its sampler's candidates: 1.0 to 1.5 MiB with 49,152 tokens beyond cache and output.
+* The rest is the process: libraries 20 MiB, interpreter and heap. ``llama-server`` has no interpreter and needs less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from roadstead.planner.memory.activations import mask_bytes, peak_bytes, quantized_cache_bytes, score_bytes
+from roadstead.planner.memory.header import Header
+from roadstead.planner.memory.layers import layers_of, window_tokens
+from roadstead_weights.facts import ModelFacts
+
+_MICRO_BATCH: Final = 512
+"""llama.cpp's default ``n_ubatch``: rows computed at once."""
+_CONTEXT_STEP: Final = 256
+"""Cells of a sequence are padded to this many."""
+_F32_BYTES: Final = 4
+_CACHE_BYTES: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+                       "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32}  # fmt: skip
+"""Bytes of an element by the type that keys and values are kept in."""
+_PROCESS_BYTES: Final = int(34.5 * 1024 * 1024)
+_TOKEN_BYTES: Final = 210
+"""Per entry of the vocabulary."""
+_MERGE_BYTES: Final = 200
+"""Per merge rule of a byte-pair tokenizer."""
+_CANDIDATE_BYTES: Final = 24
+"""Per entry of the vocabulary and sequence: 12 bytes each (id, logit, probability), which samplers copy once."""
+
+_REPACKED_TYPES: Final = {
+    "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
+    "asimddp": frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL"}),
+}
+"""Types whose matrices the CPU backend copies into another layout. With mmap they are then held twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of host memory of one replica's engine, by what they are for."""
+
+    weights: int
+    repacked: int
+    kv_cache: int
+    states: int
+    """Of recurrent layers."""
+    compute: int
+    output: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        """What a replica takes a lease for."""
+        return self.weights + self.repacked + self.kv_cache + self.states + self.compute + self.output + self.runtime
+
+
+def estimate_llama_cpp(
+    facts: ModelFacts,
+    *,
+    context_tokens: int,
+    concurrency: int,
+    isa: tuple[str, ...],
+    keys: str = "f16",
+    values: str = "f16",
+    micro_batch: int = _MICRO_BATCH,
+) -> MemoryEstimate:
+    """Memory of llama.cpp's server on a CPU with mmap, flash attention and no prompt cache.
+
+    ``context_tokens`` is per sequence; ``isa`` are the node's CPU flags, which decide what is repacked; ``keys`` and
+    ``values`` are the types that the cache keeps.
+    """
+    header = Header(facts)
+    layers = layers_of(header)
+    cells = _padded(context_tokens)
+    window = window_tokens(header) if any(layer.windowed for layer in layers) else 0
+    windowed = min(cells, _padded(min(cells, window + micro_batch))) if window else 0
+    kv_bytes = sum(
+        (layer.key_elements * _CACHE_BYTES[keys] + layer.value_elements * _CACHE_BYTES[values])
+        * (windowed if layer.windowed else cells)
+        for layer in layers
+    )
+    states = sum(layer.state_bytes for layer in layers)
+    rows = min(micro_batch, cells * concurrency)
+    seen = cells if any(layer.key_elements and not layer.windowed for layer in layers) else 0
+    state = max((layer.state_bytes for layer in layers), default=0)
+    compute = peak_bytes(header, rows=rows, sequences=concurrency, state_bytes=state)
+    compute += mask_bytes(rows, seen) + mask_bytes(rows, windowed) + score_bytes(header, rows, seen)
+    if "f16" not in {keys, values} or keys != values:
+        compute += quantized_cache_bytes(header, rows)
+    return MemoryEstimate(
+        weights=facts.tensor_bytes,
+        repacked=_repacked_bytes(facts, isa),
+        kv_cache=int(kv_bytes * concurrency),
+        states=states * concurrency,
+        compute=compute,
+        output=_F32_BYTES * facts.vocabulary_size * concurrency,
+        runtime=_runtime_bytes(facts, concurrency=concurrency),
+    )
+
+
+def _runtime_bytes(facts: ModelFacts, *, concurrency: int) -> int:
+    tokenizer = _TOKEN_BYTES * facts.vocabulary_size + _MERGE_BYTES * facts.vocabulary_merges
+    return _PROCESS_BYTES + tokenizer + _CANDIDATE_BYTES * facts.vocabulary_size * concurrency
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
+
+
+def _repacked_bytes(facts: ModelFacts, isa: tuple[str, ...]) -> int:
+    types = frozenset[str]().union(*(_REPACKED_TYPES[flag] for flag in isa if flag in _REPACKED_TYPES))
+    return sum(group.repackable_bytes for group in facts.tensors if group.type in types)
