@@ -33,6 +33,8 @@ class Deal:
     """Slots that have no place in the deal."""
     forbidden: frozenset[str]
     """Names of leaving slots that must not serve until the others can do without them."""
+    crowded: frozenset[str]
+    """Names of leaving slots whose node has no memory for them any more."""
     missing: int
     """Replicas that found no node."""
     refusals: Mapping[tuple[str, str], Verdict]

@@ -31,6 +31,7 @@ from roadstead.domain.plan import (
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
+from roadstead.planner.crowding import too_many
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
 from roadstead.planner.ladder import PROGRESS, RETRY, Askable, resolve_ladder
@@ -76,6 +77,7 @@ class _Draft:
     rankings: Rankings
     askable: Askable
     rest: Rest
+    crowded: Mapping[str, int]
     actions: list[Action] = field(default_factory=list)
     last: list[Action] = field(default_factory=list)
     """What may only happen after everything else."""
@@ -114,6 +116,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         rankings=Rankings(places, rooms),
         askable=Askable(places),
         rest=rest,
+        crowded=too_many(view, places),
     )
     for model in sorted(snapshot.models, key=lambda model: model.precedence):
         if model.deleting:
@@ -146,7 +149,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
 def _serve(draft: _Draft, model: Model) -> None:
     """A model that is wanted and can be read."""
     owners = tuple(draft.granted.get(name) for name in model.checked_spec.names)
-    found = grounds(model, view=draft.view, seats=draft.seats, owners=owners)
+    found = grounds(model, view=draft.view, seats=draft.seats, owners=owners, crowded=draft.crowded)
     told = draft.rest.report(found)
     if told is not None:
         draft.reports.append(told)
@@ -188,6 +191,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
             seats=draft.seats,
             rooms=draft.rooms,
             rankings=draft.rankings,
+            crowded=draft.crowded,
             now=draft.now,
         )
         transition = plan_transition(

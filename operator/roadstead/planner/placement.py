@@ -100,9 +100,13 @@ def deal_replicas(
     seats: Mapping[str, Seat],
     rooms: Rooms,
     rankings: Rankings,
+    crowded: Mapping[str, int],
     now: datetime,
 ) -> Deal:
-    """Deal ``spec.replicas`` replicas of a release, starting from what is there."""
+    """Deal ``spec.replicas`` replicas of a release, starting from what is there.
+
+    ``crowded`` says by slot how many of its replicas have no room on their node any more.
+    """
     forbidden = _forbidden(model.checked_spec, observed, view.snapshot.releases.get(model.uid, ()))
     staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden)
     contents = best_first(release.contents, model.checked_spec, cost=_bytes_read)
@@ -126,7 +130,9 @@ def deal_replicas(
             table.rooms = table.rooms.after_leaving([slot])
         else:
             kept[slot.node, slot.content] = slot
-            table.counts[slot.node, slot.content] = slot.replicas
+            without = min(slot.replicas, crowded.get(slot.name, 0))
+            table.counts[slot.node, slot.content] = slot.replicas - without
+            table.rooms.take(slot.node, -without * slot.memory_bytes)
     _shrink(table, model.checked_spec.replicas)
     _grow(table, model.checked_spec.replicas)
     explained = _explain(table)
@@ -155,6 +161,7 @@ def deal_replicas(
             )
         ),
         forbidden=forbidden,
+        crowded=frozenset(slot.name for slot in leaving if slot.name in crowded),
         missing=missing,
         refusals=table.refusals,
         unexplained=len(seats) - explained,
@@ -325,6 +332,7 @@ def _explain_node(table: _Table, seat: Seat) -> None:
     """What keeps each variant off this node, counting the room that the model itself has there."""
     blocked = start_verdict(seat, table.spec)
     room = _room_with_own(table, seat)
+    short = table.counts.total() < table.spec.replicas
     best: Content | None = None
     for content in table.contents:
         verdict = below_floor(content, table.spec) or blocked or _content_verdict(table, content, seat, room=room)
@@ -332,7 +340,10 @@ def _explain_node(table: _Table, seat: Seat) -> None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
         elif verdict is None:
             best = content
-        if verdict is not None and not table.counts[seat.node.name, content.hash]:
+        chosen = table.counts[seat.node.name, content.hash] > 0
+        if chosen and short:  # why not one more of it
+            verdict = _content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
+        if verdict is not None and (short or not chosen):
             table.refusals[content.variant, seat.node.name] = verdict
 
 

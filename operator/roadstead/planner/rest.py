@@ -42,11 +42,20 @@ class Grounds(NamedTuple):
     """To whom each of its short names is granted."""
     pools: tuple[Pool, ...]
     ledger_known: bool
+    crowded: tuple[int, ...]
+    """Replicas of each slot that have no room any more."""
     silent_cells: tuple[tuple[str, Silence], ...]
     """All of them: a model without slots may have been served by any."""
 
 
-def grounds(model: Model, *, view: View, seats: Mapping[str, Seat], owners: tuple[ModelKey | None, ...]) -> Grounds:
+def grounds(
+    model: Model,
+    *,
+    view: View,
+    seats: Mapping[str, Seat],
+    owners: tuple[ModelKey | None, ...],
+    crowded: Mapping[str, int],
+) -> Grounds:
     """As they are now."""
     snapshot = view.snapshot
     slots = view.slots_of(model.key)
@@ -59,6 +68,7 @@ def grounds(model: Model, *, view: View, seats: Mapping[str, Seat], owners: tupl
         owners=owners,
         pools=snapshot.pools,
         ledger_known=isinstance(snapshot.ledger, Known),
+        crowded=tuple(crowded.get(slot.name, 0) for slot in slots),
         silent_cells=view.silent_cells,
     )
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 from roadstead.domain.snapshot import AgentFacts, ObservedSlot
+from roadstead.planner.crowding import promised
 from roadstead.planner.nodes import Seat
-from roadstead.planner.view import View
+from roadstead.planner.view import View, configured
 
 
 class Rooms:
@@ -26,7 +27,7 @@ class Rooms:
         """What the agents that are Known report, less what running slots have not yet used."""
         return cls(
             {
-                name: facts.free_bytes - _unused_promises(facts, view.slots_on(name))
+                name: _free(facts, view.slots_on(name))
                 for name, seat in seats.items()
                 if (facts := seat.facts) is not None
             }
@@ -47,6 +48,11 @@ class Rooms:
             if slot.node in self._free:
                 rooms.take(slot.node, -slot.memory_bytes * slot.replicas)
         return rooms
+
+
+def _free(facts: AgentFacts, slots: tuple[ObservedSlot, ...]) -> int:
+    """Below zero where more was promised than there is now: what leaves makes good for that first."""
+    return min(facts.free_bytes - _unused_promises(facts, slots), facts.budget_bytes - promised(configured(slots)))
 
 
 def _unused_promises(facts: AgentFacts, slots: tuple[ObservedSlot, ...]) -> int:

@@ -8,6 +8,7 @@ Where both do not fit, the old one stays and ``InsufficientCapacity`` says by ho
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -50,6 +51,8 @@ class _Steps:
     fetches: list[FetchWeights] = field(default_factory=list)
     waiting: dict[str, Verdict] = field(default_factory=dict)
     blocked: list[Verdict] = field(default_factory=list)
+    cramped: set[str] = field(default_factory=set)
+    """Nodes on which something waits for room."""
     retries: list[float] = field(default_factory=list)
 
 
@@ -73,7 +76,7 @@ def plan_transition(
             _start(steps, model, target=target, seat=seat, rooms=rooms)
     if deal.missing:
         steps.fetches += _failed_fetches(release, view)
-    draining = _draining(model, deal, seats)
+    draining = _draining(model, deal, seats, steps.cramped)
     removed = tuple(
         slot
         for slot in deal.leaving
@@ -154,6 +157,7 @@ def _start(steps: _Steps, model: Model, *, target: Target, seat: Seat, rooms: Ro
     )
     if slot.replicas < target.replicas:
         steps.blocked.append(_no_room(target, rooms))
+        steps.cramped.add(target.node)
     if not slot.replicas:
         return
     rooms.take(target.node, slot.replicas * target.memory_bytes)
@@ -202,13 +206,17 @@ def _failed_fetches(release: Release, view: View) -> list[FetchWeights]:
     ]
 
 
-def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat]) -> frozenset[str]:
-    """Leaving slots that the others can already do without."""
+def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat], cramped: AbstractSet[str]) -> frozenset[str]:
+    """Leaving slots that the others can already do without.
+
+    Where a slot has outgrown its node and its successor waits for that very room, one other that serves is enough.
+    """
     serving = sum(min(target.kept.ready, target.replicas) for target in deal.targets if target.kept is not None)
     serving += sum(slot.ready for slot in deal.leaving)
     draining: set[str] = set()
     for slot in deal.leaving:
-        spare = serving - slot.ready >= model.checked_spec.replicas
+        outgrown = slot.name in deal.crowded and slot.node in cramped
+        spare = serving - slot.ready >= (1 if outgrown else model.checked_spec.replicas)
         if spare or slot.name in deal.forbidden or _useless(slot, seats):
             serving -= slot.ready
             draining.add(slot.name)
