@@ -29,6 +29,7 @@ from roadstead_weights.gguf import read_facts
 from roadstead_worker.agent.hardware import read_hardware
 from roadstead_worker.engines.base import EngineSpec
 from roadstead_worker.engines.catalogue import engine_named
+from roadstead_worker.engines.loading import better_mapped
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
 from roadstead_worker.resident_memory import resident_bytes_below
 from tests.bench.asking import asking
@@ -128,7 +129,12 @@ async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[i
     lease = folder / "lease"
     descriptor = os.open(lease, os.O_RDWR | os.O_CREAT)
     spec = EngineSpec(
-        model=model, served_name="bench", context_tokens=context, concurrency=len(prompts), threads=os.cpu_count() or 1
+        model=model,
+        served_name="bench",
+        context_tokens=context,
+        concurrency=len(prompts),
+        threads=os.cpu_count() or 1,
+        mapped=better_mapped(model),
     )
     run = EngineRun(
         engine=engine_named("LlamaCpp"),

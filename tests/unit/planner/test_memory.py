@@ -8,6 +8,7 @@ import pytest
 
 from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead_weights.facts import Format, ModelFacts, TensorGroup
+from roadstead_weights.repacking import better_read, repacked_bytes
 
 MIB = 1024 * 1024
 
@@ -69,10 +70,22 @@ def test_cache_and_compute_buffers_are_the_allocators(
         ("Q8_0", ("asimddp",), 57.0),
     ],
 )
-def test_only_types_the_cpu_rearranges_are_held_twice(kind: str, isa: tuple[str, ...], repacked: float) -> None:
-    estimate = estimate_llama_cpp(smollm2(kind, 85.8, repackable=57.0), context_tokens=512, concurrency=1, isa=isa)
+def test_only_types_that_the_cpu_rearranges_are_repacked(kind: str, isa: tuple[str, ...], repacked: float) -> None:
+    facts = smollm2(kind, 85.8, repackable=57.0)
 
-    assert estimate.repacked / MIB == pytest.approx(repacked)
+    assert repacked_bytes(facts, isa) / MIB == pytest.approx(repacked)
+    assert better_read(facts, isa) == (repacked > 0)
+
+
+@pytest.mark.parametrize(("repackable", "weights"), [(57.0, 85.8), (5.0, 90.8), (0.0, 85.8)])
+def test_what_is_rearranged_is_held_once_unless_it_is_so_little_that_mapping_is_better(
+    repackable: float, weights: float
+) -> None:
+    facts = smollm2("Q4_0", 85.8, repackable=repackable)
+
+    estimate = estimate_llama_cpp(facts, context_tokens=512, concurrency=1, isa=("avx2",))
+
+    assert (estimate.weights + estimate.repacked) / MIB == pytest.approx(weights)
 
 
 def test_a_larger_tokenizer_and_more_sequences_cost_the_process_more() -> None:

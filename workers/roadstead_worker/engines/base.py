@@ -25,6 +25,8 @@ class EngineSpec:
     """Per sequence; the engine reserves this much for each of ``concurrency`` sequences."""
     concurrency: int
     threads: int
+    mapped: bool = True
+    """Whether the weights are mapped from their file; else they are read into memory of the engine's own."""
     extra_args: tuple[str, ...] = ()
     """Already in the engine's own words."""
 

@@ -108,6 +108,7 @@ def _program_argv(program: Path, spec: EngineSpec) -> tuple[str, ...]:
         *("--host", "127.0.0.1", "--port", "0"),
         *("-c", str(spec.context_tokens * spec.concurrency), "-np", str(spec.concurrency)),
         *("-t", str(spec.threads), "-tb", str(spec.threads)),
+        *("--load-mode", "mmap" if spec.mapped else "none"),
         *flags,
         *unchanged,
         *spec.extra_args,
@@ -120,5 +121,6 @@ def _wheel_argv(spec: EngineSpec) -> tuple[str, ...]:
         *("--model", str(spec.model), "--alias", spec.served_name),
         *("--context", str(spec.context_tokens * spec.concurrency), "--parallel", str(spec.concurrency)),
         *("--threads", str(spec.threads)),
+        *(() if spec.mapped else ("--no-mmap",)),
         *spec.extra_args,
     )

@@ -30,6 +30,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default=0, type=int, help="0: any free one")
+    parser.add_argument("--no-mmap", action="store_true", help="read the weights instead of mapping their file")
     parser.add_argument("--check-tensors", action="store_true", help="refuse tensors with invalid values (slow)")
     return parser.parse_args(argv)
 
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parameters.cpuparams.n_threads = chosen.threads
     parameters.cpuparams_batch.n_threads = chosen.threads
     parameters.fit_params = False  # it would shrink the context silently
+    modes = xllamacpp.llama_load_mode
+    parameters.load_mode = modes.LLAMA_LOAD_MODE_NONE if chosen.no_mmap else modes.LLAMA_LOAD_MODE_MMAP
     parameters.cache_ram_mib = 0
     parameters.check_tensors = chosen.check_tensors
     parameters.ui = False

@@ -24,6 +24,7 @@ import structlog
 from roadstead_worker.contract import LeaseGrant, LeaseRequest, SlotArgs, SlotUserConfig
 from roadstead_worker.engines.base import EngineSpec
 from roadstead_worker.engines.catalogue import engine_named
+from roadstead_worker.engines.loading import better_mapped
 from roadstead_worker.lease_file import ClaimedLease
 from roadstead_worker.replica.engine_keeper import EngineKeeper
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
@@ -125,14 +126,17 @@ class SlotReplica:
 
     async def _start(self, lease: ClaimedLease, grant: LeaseGrant) -> EngineProcess:
         key = secrets.token_hex(16)
+        model = Path(grant.path)
+        mapped = await asyncio.to_thread(better_mapped, model)
         run = EngineRun(
             engine=self._engine,
             spec=EngineSpec(
-                model=Path(grant.path),
+                model=model,
                 served_name=self._args.served_name,
                 context_tokens=self._args.context_tokens,
                 concurrency=self._args.concurrency,
                 threads=self._args.threads,
+                mapped=mapped,
                 extra_args=self._args.engine_args,
             ),
             key=key,

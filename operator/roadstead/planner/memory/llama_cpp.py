@@ -21,6 +21,7 @@ from roadstead.planner.memory.activations import mask_bytes, peak_bytes, quantiz
 from roadstead.planner.memory.header import Header
 from roadstead.planner.memory.layers import layers_of, window_tokens
 from roadstead_weights.facts import ModelFacts
+from roadstead_weights.repacking import better_read, repacked_bytes
 
 _MICRO_BATCH: Final = 512
 """llama.cpp's default ``n_ubatch``: rows computed at once."""
@@ -38,12 +39,6 @@ _MERGE_BYTES: Final = 200
 _CANDIDATE_BYTES: Final = 24
 """Per entry of the vocabulary and sequence: 12 bytes each (id, logit, probability), which samplers copy once."""
 
-_REPACKED_TYPES: Final = {
-    "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
-    "asimddp": frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL"}),
-}
-"""Types whose matrices the CPU backend copies into another layout. With mmap they are then held twice."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:
@@ -51,6 +46,7 @@ class MemoryEstimate:
 
     weights: int
     repacked: int
+    """Of the weights what is held a second time."""
     kv_cache: int
     states: int
     """Of recurrent layers."""
@@ -74,7 +70,7 @@ def estimate_llama_cpp(
     values: str = "f16",
     micro_batch: int = _MICRO_BATCH,
 ) -> MemoryEstimate:
-    """Memory of llama.cpp's server on a CPU with mmap, flash attention and no prompt cache.
+    """Memory of llama.cpp's server on a CPU with flash attention and no prompt cache, mapped or read as it is started.
 
     ``context_tokens`` is per sequence; ``isa`` are the node's CPU flags, which decide what is repacked; ``keys`` and
     ``values`` are the types that the cache keeps.
@@ -99,7 +95,7 @@ def estimate_llama_cpp(
         compute += quantized_cache_bytes(header, rows)
     return MemoryEstimate(
         weights=facts.tensor_bytes,
-        repacked=_repacked_bytes(facts, isa),
+        repacked=0 if better_read(facts, isa) else repacked_bytes(facts, isa),
         kv_cache=int(kv_bytes * concurrency),
         states=states * concurrency,
         compute=compute,
@@ -115,8 +111,3 @@ def _runtime_bytes(facts: ModelFacts, *, concurrency: int) -> int:
 
 def _padded(tokens: int) -> int:
     return -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
-
-
-def _repacked_bytes(facts: ModelFacts, isa: tuple[str, ...]) -> int:
-    types = frozenset[str]().union(*(_REPACKED_TYPES[flag] for flag in isa if flag in _REPACKED_TYPES))
-    return sum(group.repackable_bytes for group in facts.tensors if group.type in types)
