@@ -14,6 +14,7 @@ from tests.bench import memory
 from tests.bench.figures import Figure, say, show
 from tests.bench.fleet import bench_fleet
 from tests.bench.gateway import GatewayCost, measure_gateway_cpu
+from tests.bench.placement import measure_placement
 from tests.bench.planning import measure_planning
 from tests.bench.serving import measure_serving
 
@@ -26,6 +27,7 @@ def main() -> None:
     figures = part("memory", lambda: memory.figures(memory.measure_memory()))
     say("gateway CPU: a gateway and a bare proxy before a fake engine")
     figures += part("gateway CPU", lambda: _gateway(measure_gateway_cpu(rounds=_ROUNDS)))
+    figures += part("placement", measure_placement)
     figures += part("a fleet", _in_a_fleet)
     show(figures)
     say(f"\n{time.monotonic() - started:.0f} s in all")

@@ -1,0 +1,1 @@
+"""The assignment of a whole fleet: which replicas run on which machines in which variant. Pure and deterministic."""
