@@ -31,21 +31,22 @@ from roadstead.domain.plan import (
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
+from roadstead.planner.allotment import Offers, Wanted, allot
 from roadstead.planner.crowding import too_many
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
-from roadstead.planner.ladder import PROGRESS, RETRY, Askable, resolve_ladder
+from roadstead.planner.ladder import PROGRESS, RETRY, Askable, Ladder, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
-from roadstead.planner.placement import deal_replicas
+from roadstead.planner.placement import deal_replicas, memory_of, replicas_lacking
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.rankings import Rankings
 from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release
 from roadstead.planner.reports import Findings, report
-from roadstead.planner.rest import Rest, grounds
+from roadstead.planner.rest import Grounds, Rest, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, worth_publishing
 from roadstead.planner.transition import Transition, plan_transition
@@ -118,13 +119,22 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         rest=rest,
         crowded=too_many(view, places),
     )
-    for model in sorted(snapshot.models, key=lambda model: model.precedence):
+    models = sorted(snapshot.models, key=lambda model: model.precedence)
+    found = {model.uid: _look_at(draft, model) for model in models if not model.deleting and model.spec is not None}
+    offers = allot(
+        [each.wanted for each in found.values() if isinstance(each, _Awake) and each.wanted is not None],
+        seats=places,
+        rooms=rooms,
+        needs=memory_of,
+        holders=view.holders,
+    )
+    for model in models:
         if model.deleting:
             _depart(draft, model)
         elif model.spec is None:
             _leave_as_it_is(draft, model)
         else:
-            _serve(draft, model)
+            _serve(draft, model, found[model.uid], offers.get(model.uid, ()))
     orphans = _sweep_orphans(draft)
     protection = pods.protection(draft.put)
     return FleetPlan(
@@ -146,29 +156,27 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
     )
 
 
-def _serve(draft: _Draft, model: Model) -> None:
-    """A model that is wanted and can be read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Awake:
+    """A model that something is to be planned for, as far as it concerns no other."""
+
+    grounds: Grounds
+    ladder: Ladder
+    observed: tuple[ObservedSlot, ...]
+    choice: ReleaseChoice
+    wanted: Wanted | None
+    """What it lacks, if that is all it needs."""
+
+
+def _look_at(draft: _Draft, model: Model) -> _Awake | ModelReport:
+    """A model that is wanted and can be read; of one at rest what was told of it."""
+    snapshot = draft.view.snapshot
     owners = tuple(draft.granted.get(name) for name in model.checked_spec.names)
     found = grounds(model, view=draft.view, seats=draft.seats, owners=owners, crowded=draft.crowded)
     told = draft.rest.report(found)
     if told is not None:
-        draft.reports.append(told)
-        return
-    before = draft.length
-    settled = _plan_service(draft, model)
-    if settled and draft.length == before:
-        draft.rest.note(found, draft.reports[-1])
-
-
-def _plan_service(draft: _Draft, model: Model) -> bool:
-    """What to do about a model and what to say; whether it is as it should be, if nothing is to be done."""
-    snapshot = draft.view.snapshot
-    if not model.finalized:
-        draft.actions.append(SetFinalizer(model=model))
+        return told
     ladder = resolve_ladder(model, snapshot=snapshot, askable=draft.askable, now=draft.now)
-    draft.actions += ladder.questions
-    if not ladder.complete:
-        draft.wakes.append((PROGRESS if ladder.pending else RETRY).total_seconds())
     observed = configured(draft.view.slots_of(model.key))
     choice = choose_release(
         model,
@@ -177,6 +185,32 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
         releases=snapshot.releases.get(model.uid, ()),
         observed=observed,
     )
+    wanted: Wanted | None = None
+    if model.finalized:
+        wanted = replicas_lacking(model, release=choice.release, observed=observed, view=draft.view)
+    return _Awake(grounds=found, ladder=ladder, observed=observed, choice=choice, wanted=wanted)
+
+
+def _serve(draft: _Draft, model: Model, found: _Awake | ModelReport, offers: Offers) -> None:
+    """A model that is wanted and can be read."""
+    if isinstance(found, ModelReport):
+        draft.reports.append(found)
+        return
+    before = draft.length
+    settled = _plan_service(draft, model, found, offers)
+    if settled and draft.length == before:
+        draft.rest.note(found.grounds, draft.reports[-1])
+
+
+def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers) -> bool:
+    """What to do about a model and what to say; whether it is as it should be, if nothing is to be done."""
+    snapshot = draft.view.snapshot
+    ladder, observed, choice = awake.ladder, awake.observed, awake.choice
+    if not model.finalized:
+        draft.actions.append(SetFinalizer(model=model))
+    draft.actions += ladder.questions
+    if not ladder.complete:
+        draft.wakes.append((PROGRESS if ladder.pending else RETRY).total_seconds())
     if choice.make and isinstance(snapshot.ledger, Known) and model.finalized:
         kept = snapshot.releases.get(model.uid, ())
         draft.actions.append(MakeRelease(model=model, contents=choice.make, above=kept[-1].number if kept else 0))
@@ -192,6 +226,7 @@ def _plan_service(draft: _Draft, model: Model) -> bool:
             rooms=draft.rooms,
             rankings=draft.rankings,
             crowded=draft.crowded,
+            offers=offers,
             now=draft.now,
         )
         transition = plan_transition(

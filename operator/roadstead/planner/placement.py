@@ -33,6 +33,7 @@ from roadstead.domain.snapshot import (
     Unresolved,
     WeightPhase,
 )
+from roadstead.planner.allotment import Offers, Wanted
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.ladder import due
@@ -101,11 +102,13 @@ def deal_replicas(
     rooms: Rooms,
     rankings: Rankings,
     crowded: Mapping[str, int],
+    offers: Offers,
     now: datetime,
 ) -> Deal:
     """Deal ``spec.replicas`` replicas of a release, starting from what is there.
 
-    ``crowded`` says by slot how many of its replicas have no room on their node any more.
+    ``crowded`` says by slot how many of its replicas have no room on their node any more; ``offers`` are taken before
+    anything else is looked for.
     """
     forbidden = _forbidden(model.checked_spec, observed, view.snapshot.releases.get(model.uid, ()))
     staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden)
@@ -134,7 +137,7 @@ def deal_replicas(
             table.counts[slot.node, slot.content] = slot.replicas - without
             table.rooms.take(slot.node, -without * slot.memory_bytes)
     _shrink(table, model.checked_spec.replicas)
-    _grow(table, model.checked_spec.replicas)
+    _grow(table, model.checked_spec.replicas, offers)
     explained = _explain(table)
     for key, slot in kept.items():
         if not table.counts[key]:
@@ -166,6 +169,29 @@ def deal_replicas(
         refusals=table.refusals,
         unexplained=len(seats) - explained,
         questions=tuple(table.questions.values()),
+    )
+
+
+def replicas_lacking(
+    model: Model, *, release: Release | None, observed: tuple[ObservedSlot, ...], view: View
+) -> Wanted | None:
+    """What a model lacks, if all that it has may stay; None if it lacks nothing, or has something to move first."""
+    spec = model.checked_spec
+    if release is None:
+        return None
+    lacking = spec.replicas - sum(slot.replicas for slot in observed)
+    hashes = {content.hash for content in release.contents}
+    if lacking <= 0 or any(slot.content not in hashes for slot in observed):
+        return None
+    ranked = best_first(release.contents, spec, cost=_bytes_read)
+    contents = tuple(content for content in ranked if below_floor(content, spec) is None)
+    own = {slot.node for slot in observed}
+    return Wanted(
+        uid=model.uid,
+        spec=spec,
+        replicas=lacking,
+        contents=contents,
+        barred=frozenset((content.hash, node) for content in contents for node in own | view.cannot_have(content)),
     )
 
 
@@ -249,16 +275,37 @@ def _shrink(table: _Table, replicas: int) -> None:
         table.counts[node, worst.hash] -= 1
 
 
-def _grow(table: _Table, replicas: int) -> None:
+def _grow(table: _Table, replicas: int, offers: Offers) -> None:
     """Deal what is missing."""
-    while table.counts.total() < replicas:
+    by_hash = {content.hash: content for content in table.contents}
+    asked_first = 0
+    for node, rung in offers:
+        if table.counts.total() >= replicas:
+            return
+        content = by_hash[rung]
+        if _takes(table, node, content):
+            _put(table, node, content)
+        elif _asks_first(table, content, node):
+            asked_first += 1  # its answer is a turn away, and the replica is not dealt elsewhere meanwhile
+    while table.counts.total() + asked_first < replicas:
         offer = _best_offer(table)
         if offer is None:
             return
-        node, content = offer
-        table.counts[node, content.hash] += 1
-        table.own.add(node)
-        table.rooms.take(node, memory_of(content, table.seats[node]))
+        _put(table, *offer)
+
+
+def _takes(table: _Table, node: str, content: Content) -> bool:
+    """Whether the content may start on this node now."""
+    seat = table.seats[node]
+    if node in table.own or start_verdict(seat, table.spec) is not None:
+        return False
+    return _content_verdict(table, content, seat, room=table.rooms.free(node)) is None
+
+
+def _put(table: _Table, node: str, content: Content) -> None:
+    table.counts[node, content.hash] += 1
+    table.own.add(node)
+    table.rooms.take(node, memory_of(content, table.seats[node]))
 
 
 def _best_offer(table: _Table) -> tuple[str, Content] | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.release import Content
 from roadstead.domain.snapshot import (
     FleetSnapshot,
     GatewayFacts,
@@ -17,6 +18,7 @@ from roadstead.domain.snapshot import (
     ObservedSlot,
     Part,
     Resolved,
+    Resolving,
     Route,
     Stale,
     Unknown,
@@ -78,6 +80,13 @@ class View:
         """Nodes whose agents are Known and have an artifact or are fetching it."""
         return frozenset(self._holders.get(digest, ()))
 
+    def cannot_have(self, content: Content) -> frozenset[str]:
+        """Nodes that could not fetch the artifact, or that said of its file that it is not there, or another one."""
+        digest = content.artifact.digest
+        answers = self._files.get(content.source, {})
+        without = {node for node, digests in answers.items() if digest not in digests}
+        return frozenset(without.union(self.failed_fetches(digest)))
+
     @cached_property
     def seen(self) -> frozenset[str]:
         """Nodes of the cells that are Known."""
@@ -135,6 +144,18 @@ class View:
             for weight in part.value.weights if isinstance(part, Known) else ():
                 if chosen(weight):
                     found[weight.digest].append(node)
+        return found
+
+    @cached_property
+    def _files(self) -> Mapping[str, Mapping[str, set[str]]]:
+        """By source and node, the digests of files that were looked at there; none where there was no file."""
+        found: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for key, answer in self.snapshot.resolutions.items():
+            if not key.source.startswith("file:") or isinstance(answer, Resolving):
+                continue
+            digests = found[key.source][key.node]
+            if isinstance(answer, Resolved):
+                digests.add(answer.artifact.digest)
         return found
 
     @cached_property

@@ -56,12 +56,21 @@ class Floor:
     def kind(self, machine: str) -> str:
         return self._machines[machine].kind
 
-    def refuses(self, demand: Demand, machine: str) -> bool:
-        """Whether a machine has its share of a demand already."""
-        return demand.spread and self._of_demand[demand.name, machine] > 0
+    def refuses(self, demand: Demand, rung: str, machine: str) -> bool:
+        """Whether a machine must not run this rung of a demand, or has its share of the demand already."""
+        return (rung, machine) in demand.barred or (demand.spread and self._of_demand[demand.name, machine] > 0)
 
     def spot(self, demand: Demand, option: Option) -> Spot | None:
-        """The best spot for one more replica on any machine of the option's kind; None if there is none."""
+        """The best spot for one more replica on any machine of the option's kind; None if there is none.
+
+        Of machines that have the weights the first by name: what was begun there is not begun elsewhere.
+        """
+        at = sorted(machine for rung, machine in demand.drawn if rung == option.rung and self.knows(machine))
+        for machine in at:
+            if self.kind(machine) == option.kind and not self.refuses(demand, option.rung, machine):
+                spot = self.on(machine, option.shape)
+                if spot is not None:
+                    return spot
         return next(self.spots(demand, option), None)
 
     def spots(self, demand: Demand, option: Option) -> Iterator[Spot]:
@@ -70,15 +79,15 @@ class Floor:
         if shape.devices == 0:
             rows = self._by_host[kind]
             for _, name in rows[bisect_left(rows, (shape.host_bytes, "")) :]:
-                if not self.refuses(demand, name):
+                if not self.refuses(demand, option.rung, name):
                     yield Spot(name, ())
         elif shape.devices == 1:
             devices = self._by_device[kind]
             for _, name, at in devices[bisect_left(devices, (shape.device_bytes, "", 0)) :]:
-                if self._host[name] >= shape.host_bytes and not self.refuses(demand, name):
+                if self._host[name] >= shape.host_bytes and not self.refuses(demand, option.rung, name):
                     yield Spot(name, (at,))
         else:
-            open_to_it = [name for name in self.kinds[kind] if not self.refuses(demand, name)]
+            open_to_it = [name for name in self.kinds[kind] if not self.refuses(demand, option.rung, name)]
             fitting = [(left, name) for name in open_to_it if (left := self._left(name, shape)) is not None]
             for _, name in sorted(fitting):
                 yield Spot(name, self._emptiest_that_fit(name, shape))

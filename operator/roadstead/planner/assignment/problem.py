@@ -62,6 +62,10 @@ class Demand:
     options: tuple[Option, ...]
     spread: bool = False
     """At most one replica on a machine."""
+    barred: frozenset[tuple[str, str]] = frozenset()
+    """Rung and machine that do not go together."""
+    drawn: frozenset[tuple[str, str]] = frozenset()
+    """Rung and machine where its weights are already: of equals these come first."""
     standing: tuple[Standing, ...] = ()
 
     def lacking(self, replicas: int) -> Demand:

@@ -31,7 +31,7 @@ _FIRST = 4
 _FURTHER = 2
 """Columns of a demand that are looked at in the first round, and added in each further one."""
 _WORTH = 1e-6
-_ROWS = 4
+_ROWS = 6
 """Limits of a kind of machines."""
 
 Floats = npt.NDArray[np.float64]
@@ -64,19 +64,25 @@ class Limits:
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         memory = [size for machine in machines for size in machine.devices]
+        host = [machine.host_bytes for machine in machines]
         self._largest = max(memory, default=0)
-        host = sum(machine.host_bytes for machine in machines)
-        self.units = np.array([max(1.0, sum(memory)), 1.0, 1.0, max(1.0, host)]) / np.array(
-            [len(machines), 1.0, 1.0, len(machines)]
-        )
-        """What the rows count in: a machine's mean memory, devices."""
-        self.most = np.array([sum(memory), len(memory), 2 * len(memory), host]) / self.units
+        self._largest_host = max(host, default=0)
+        count = len(machines)
+        self.units = np.array([max(1.0, sum(memory)) / count, 1.0, 1.0, max(1.0, sum(host)) / count, 1.0, 1.0])
+        """What the rows count in: a machine's mean memory, devices, machines."""
+        most = [sum(memory), len(memory), 2 * len(memory), sum(host), count, 2 * count]
+        self.most = np.array(most) / self.units
 
     def use(self, shape: Shape) -> Floats:
         """What a replica takes of each limit."""
         halves = shape.devices * (2 * shape.device_bytes > self._largest)
         thirds = shape.devices * (3 * shape.device_bytes > self._largest)
-        taken: Floats = np.array([shape.devices * shape.device_bytes, halves, thirds, shape.host_bytes]) / self.units
+        host_halves = 2 * shape.host_bytes > self._largest_host
+        host_thirds = 3 * shape.host_bytes > self._largest_host
+        device_bytes = shape.devices * shape.device_bytes
+        taken: Floats = (
+            np.array([device_bytes, halves, thirds, shape.host_bytes, host_halves, host_thirds]) / self.units
+        )
         return taken
 
 

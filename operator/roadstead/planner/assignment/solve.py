@@ -116,7 +116,7 @@ class _Work:
             (sum(each.option.utility for each in victims), -option.utility, option.rung, machine, option, victims)
             for option in demand.options
             for machine in self._floor.kinds[option.kind]
-            if not self._floor.refuses(demand, machine)
+            if not self._floor.refuses(demand, option.rung, machine)
             if (victims := self._victims(option, lower.get(machine, ()), machine)) is not None
         ]
         if not offers:
@@ -193,7 +193,7 @@ class _Work:
         return self._put_at(demand, option, self._spot(demand, option))
 
     def _put_at(self, demand: Demand, option: Option, spot: Spot | None) -> bool:
-        if spot is None or self._floor.refuses(demand, spot.machine):
+        if spot is None or self._floor.refuses(demand, option.rung, spot.machine):
             return False
         self._of[demand.name].append(self._floor.put(demand.name, option, spot))
         return True

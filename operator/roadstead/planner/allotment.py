@@ -1,0 +1,205 @@
+"""Models that want room at the same time: who gets which, so that the fleet as a whole is served best.
+
+One by one, each model would take the best variant that fits, and the last would find nothing. Together they are an
+assignment problem: a replica is worth its quality, so one more that is served at all is worth more than the difference
+between two variants. What comes out is an offer to each model, which placement takes where it still holds; everything
+else (files that are not on a node, replicas that stack, what no offer was made for) stays with placement.
+
+An offer is made anew in every turn until the replica starts. That leads to the same nodes again, because what is on its
+way there already counts a little, and what others have started meanwhile is out of the problem as it was to be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from roadstead.domain.model import ModelSpec
+from roadstead.domain.release import Content
+from roadstead.planner.assignment.problem import Demand, Machine, Option, Problem, Shape
+from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
+from roadstead.planner.quality import quality
+from roadstead.planner.rooms import Rooms
+
+_AMPLE = 2
+"""Room for everybody's best, so many times over: then nothing has to be weighed up."""
+_FOR_EACH_RUNG = 0.001
+"""At least so much less than the variant before: the assignment keeps the ladder's order among equally good ones."""
+_FOR_WEIGHTS = 0.002
+"""What it is worth that the weights are there already."""
+_ANYBODY = ModelSpec(served_name="", variants=())
+
+Offers = tuple[tuple[str, str], ...]
+"""Node and content hash, for each replica that should be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Replicas that a model lacks."""
+
+    uid: str
+    spec: ModelSpec
+    replicas: int
+    contents: tuple[Content, ...]
+    """What may be served, the best first."""
+    barred: frozenset[tuple[str, str]]
+    """Content hash and node that do not go together: replicas of the model are there, or the weights cannot be had."""
+
+
+class _Kind(NamedTuple):
+    """Nodes that are alike to all who want room now."""
+
+    pool: str
+    isa: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    """Of the node's those that somebody selects by."""
+    engines: frozenset[tuple[str, str]]
+    """Engine and image that can be started."""
+
+
+def allot(
+    wanted: Iterable[Wanted],
+    *,
+    seats: Mapping[str, Seat],
+    rooms: Rooms,
+    needs: Callable[[Content, Seat], int],
+    holders: Callable[[str], frozenset[str]],
+) -> Mapping[str, Offers]:
+    """Offers by uid; none where there is nothing to weigh up.
+
+    ``needs`` is the bytes of a content on a node, ``holders`` the nodes that have an artifact.
+    """
+    hopeful = _not_too_large(wanted, seats, rooms, needs)
+    if len(hopeful) < 2:
+        return {}
+    fleet = _Fleet(hopeful, seats, rooms, needs)
+    able = [each for each in hopeful if fleet.may_fit(each)]
+    if len(able) < 2 or fleet.has_ample_room(able):
+        return {}
+    from roadstead.planner.assignment.solve import solve  # noqa: PLC0415 - numpy and HiGHS: 20 MiB that few fleets need
+
+    demands = tuple(fleet.demand(each, holders) for each in able)
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for placed in solve(Problem(machines=fleet.machines, demands=demands)).placed:
+        found[placed.demand].append((placed.machine, placed.option.rung))
+    return {uid: tuple(offers) for uid, offers in found.items()}
+
+
+def _not_too_large(
+    wanted: Iterable[Wanted], seats: Mapping[str, Seat], rooms: Rooms, needs: Callable[[Content, Seat], int]
+) -> tuple[Wanted, ...]:
+    """Those that the emptiest node could take, were it open to them: a quick look, for those that wait for long."""
+    largest = max((rooms.free(name) for name in seats), default=0)
+    alike = {seat.facts.isa: seat for seat in seats.values() if seat.facts is not None}
+    return tuple(
+        each
+        for each in wanted
+        if any(needs(content, seat) <= largest for content in each.contents for seat in alike.values())
+    )
+
+
+class _Fleet:
+    """The open nodes by kind, and what models need on them."""
+
+    def __init__(
+        self,
+        wanted: tuple[Wanted, ...],
+        seats: Mapping[str, Seat],
+        rooms: Rooms,
+        needs: Callable[[Content, Seat], int],
+    ) -> None:
+        self._rooms = rooms
+        self._needs = needs
+        self._builds = {(each.engine, each.engine_image) for model in wanted for each in model.contents}
+        self._keys = {key for model in wanted for key, _ in model.spec.placement.node_selector}
+        self._seats: defaultdict[_Kind, list[Seat]] = defaultdict(list)
+        for seat in seats.values():
+            if start_verdict(seat, _ANYBODY) is None and rooms.free(seat.node.name):
+                self._seats[self._kind(seat)].append(seat)
+        self._names = {kind: f"{number:04}" for number, kind in enumerate(sorted(self._seats, key=repr))}
+
+    def _kind(self, seat: Seat) -> _Kind:
+        return _Kind(
+            pool=seat.pool.name if seat.pool is not None else "",
+            isa=seat.facts.isa if seat.facts is not None else (),
+            labels=tuple((key, value) for key, value in seat.node.labels if key in self._keys),
+            engines=frozenset(
+                build for build in self._builds if engine_verdict(seat, engine=build[0], image=build[1]) is None
+            ),
+        )
+
+    @cached_property
+    def machines(self) -> tuple[Machine, ...]:
+        return tuple(
+            Machine(name=seat.node.name, kind=self._names[kind], host_bytes=self._rooms.free(seat.node.name))
+            for kind, seats in self._seats.items()
+            for seat in seats
+        )
+
+    @cached_property
+    def _free(self) -> Mapping[_Kind, tuple[int, int]]:
+        """In all, and on the emptiest."""
+        found = {}
+        for kind, seats in self._seats.items():
+            free = [self._rooms.free(seat.node.name) for seat in seats]
+            found[kind] = (sum(free), max(free))
+        return found
+
+    def _ways(self, wanted: Wanted) -> Iterable[tuple[_Kind, int, Content, int]]:
+        """Kinds that it may be served on, and of each content its place in the ladder and the bytes it needs there."""
+        for kind, seats in self._seats.items():
+            if selection_verdict(seats[0], wanted.spec) is None:
+                for place, content in enumerate(wanted.contents):
+                    if (content.engine, content.engine_image) in kind.engines:
+                        yield kind, place, content, self._needs(content, seats[0])
+
+    def may_fit(self, wanted: Wanted) -> bool:
+        """Whether any of it has room on any node now."""
+        return any(needed <= self._free[kind][1] for kind, _, _, needed in self._ways(wanted))
+
+    def has_ample_room(self, able: list[Wanted]) -> bool:
+        """Whether everybody's best fits wherever he may go, whatever the others take."""
+        best = {each.uid: {kind: needed for kind, place, _, needed in self._ways(each) if place == 0} for each in able}
+        if not all(best.values()):
+            return False
+        everything = sum(each.replicas * max(best[each.uid].values()) for each in able)
+        largest = max(max(needs.values()) for needs in best.values())
+        return all(
+            _AMPLE * everything <= sum(self._free[kind][0] for kind in kinds)
+            and _AMPLE * largest <= max(self._free[kind][1] for kind in kinds)
+            for kinds in best.values()
+        )
+
+    def demand(self, wanted: Wanted, holders: Callable[[str], frozenset[str]]) -> Demand:
+        worth = _worth(wanted)
+        there = {content.hash: holders(content.artifact.digest) for content in wanted.contents}
+        open_to_it = {seat.node.name: kind for kind, seats in self._seats.items() for seat in seats}
+        held = {(rung, open_to_it[node]) for rung, nodes in there.items() for node in nodes if node in open_to_it}
+        return Demand(
+            name=wanted.uid,
+            replicas=wanted.replicas,
+            options=tuple(
+                Option(
+                    rung=content.hash,
+                    kind=self._names[kind],
+                    shape=Shape(host_bytes=needed),
+                    utility=worth[place] + _FOR_WEIGHTS * ((content.hash, kind) in held),
+                )
+                for kind, place, content, needed in self._ways(wanted)
+            ),
+            spread=True,
+            barred=wanted.barred,
+            drawn=frozenset((rung, node) for rung, nodes in there.items() for node in nodes if node in open_to_it),
+        )
+
+
+def _worth(wanted: Wanted) -> list[float]:
+    """Of a replica of each content: 1 for being served, and its quality."""
+    worth: list[float] = []
+    for content in wanted.contents:
+        least = worth[-1] - _FOR_EACH_RUNG if worth else 2.0
+        worth.append(min(least, 1 + quality(content, wanted.spec)))
+    return worth
