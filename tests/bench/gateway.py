@@ -27,6 +27,7 @@ import psutil
 
 from roadstead_gateway import saved
 from roadstead_gateway.routes import Route
+from tests.fixtures.free_ports import free_port
 
 ROUNDS = 5
 REQUESTS = 4000
@@ -166,7 +167,7 @@ def _gateway_files(folder: Path, engine_port: int) -> dict[str, str]:
 
 
 def _spawn(stack: contextlib.ExitStack, command: list[str], environment: dict[str, str]) -> _Target:
-    port, internal = _free_port(), _free_port()
+    port, internal = free_port(), free_port()
     ours = {"ROADSTEAD_LISTEN": f"127.0.0.1:{port}", "ROADSTEAD_INTERNAL_LISTEN": f"127.0.0.1:{internal}"}
     process = subprocess.Popen(command, env=os.environ | environment | ours | {"BENCH_PORT": str(port)})
     stack.callback(process.wait, timeout=20)
@@ -176,12 +177,6 @@ def _spawn(stack: contextlib.ExitStack, command: list[str], environment: dict[st
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{command} did not start")
     return _Target(port, psutil.Process(process.pid))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

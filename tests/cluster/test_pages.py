@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from tests.cluster.machine.home import CHECKOUT, NODES
 from tests.cluster.pages import PAGE_FOLDER, Change, Reader, Snippet, snippets
 from tests.cluster.product import MODEL_HOST, Product
 from tests.cluster.waiting import until
+from tests.fixtures.free_ports import free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -104,7 +104,7 @@ def desk(cluster: Cluster, images: Images, tmp_path_factory: pytest.TempPathFact
         "NEW_WORKER_DIGEST": images.other_worker_digest,
         "OF_THIS_CLUSTER": str(_values_of_this_cluster(folder)),
         "EXAMPLE": str(_example(folder)),
-        "FREE_PORT": str(_free_port()),
+        "FREE_PORT": str(free_port()),
         "INSTALLER": _INSTALLER,
     }
     own = _kubeconfig_of_the_installer(cluster, folder)
@@ -252,13 +252,6 @@ def _example(folder: Path) -> Path:
     path = folder / "example.yaml"
     path.write_text(yaml.safe_dump(example))
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _kubeconfig_of_the_installer(cluster: Cluster, folder: Path) -> Path:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from tests.fixtures.free_ports import free_address
 
 _END_SECONDS = 30.0
 _CHILDREN_SECONDS = 5.0
@@ -40,12 +41,6 @@ def operator_environment(
         "ROADSTEAD_IDENTITY": f"operator-of-{namespace}",
         "ROADSTEAD_LISTEN": free_address(),
     }
-
-
-def free_address() -> str:
-    """Where nobody listens yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @dataclass(slots=True, kw_only=True)

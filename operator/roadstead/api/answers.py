@@ -203,6 +203,26 @@ class Action(Answer):
     message: str
 
 
+class Place(Answer):
+    """Replicas of a variant on a node."""
+
+    node: str
+    variant: str
+    replicas: int
+
+
+class Difference(Answer):
+    """What would become of a model."""
+
+    namespace: str
+    name: str
+    stops: tuple[Place, ...]
+    starts: tuple[Place, ...]
+    pending: int = Field(description="Replicas that find no place now.")
+    pending_then: int = Field(description="Replicas that would find none.")
+    why: str = Field(description="What would keep them from one; empty if nothing would.")
+
+
 class ModelList(Origin):
     """All LocalModels, ordered by namespace and name."""
 
@@ -236,3 +256,10 @@ class PlanAnswer(Origin):
     cells: dict[str, Source]
     gateways: dict[str, Source]
     ledger: Source
+
+
+class WhatIfAnswer(Origin):
+    """What a change would do that nobody has made."""
+
+    models: tuple[Difference, ...] = Field(description="Those that would fare otherwise, by namespace and name.")
+    unchanged: int = Field(description="How many others there are.")

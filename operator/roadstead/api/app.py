@@ -1,4 +1,4 @@
-"""The read API, put together: six questions about the fleet, and one stream."""
+"""The read API, put together: seven questions about the fleet, and one stream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query
 from fastapi.openapi.utils import get_openapi
+from pydantic import Field
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -15,6 +16,7 @@ from roadstead.api.guard import TOKEN_HEADER, Guard
 from roadstead.api.problems import DOCUMENTED, ApiCode, ApiProblem, tell_problems
 from roadstead.api.streaming import LineStream, Streams
 from roadstead.domain.model import ModelKey
+from roadstead.domain.supposition import Supposition
 from roadstead.services.model_logs import ModelLogs, Wanted
 from roadstead.services.outlook import Outlook, Planned
 
@@ -24,13 +26,23 @@ _ABOUT = (
     f"acts. Demands the API token in the header `{TOKEN_HEADER}`."
 )
 _NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+_NAME_AND_NUMBER = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,2})?$"
 
 Namespace = Annotated[str, Path(pattern=_NAME, max_length=63, description="Namespace of the LocalModel.")]
 Name = Annotated[str, Path(pattern=_NAME, max_length=253, description="Name of the LocalModel.")]
+Drained = Annotated[
+    tuple[Annotated[str, Field(pattern=_NAME, max_length=253)], ...],
+    Query(max_length=64, description="Nodes that would take nothing more and give up what they have."),
+]
+Added = Annotated[
+    tuple[Annotated[str, Field(pattern=_NAME_AND_NUMBER, max_length=257)], ...],
+    Query(max_length=64, description="NODE or NODE:NUMBER: so many empty nodes like that one, beside it."),
+]
 Responses = dict[int | str, dict[str, Any]]
 NOT_FOUND: Responses = {
     404: {"model": answers.Problem, "description": "There is no such LocalModel (`ModelNotFound`)."}
 }
+NO_NODE: Responses = {404: {"model": answers.Problem, "description": "There is no such node (`NodeNotFound`)."}}
 TOO_MANY: Responses = {
     429: {"model": answers.Problem, "description": "Too many streams are under way (`TooManyStreams`)."}
 }
@@ -88,6 +100,16 @@ def _answer_questions(app: FastAPI, outlook: Outlook) -> None:
     async def plan() -> answers.PlanAnswer:
         return telling.plan_answer(*await planned())
 
+    @app.get(
+        "/v1/what-if",
+        summary="What would move, start, stop or find no place, if nodes went or came",
+        responses=NO_NODE,
+    )
+    async def what_if(drain: Drained = (), add: Added = ()) -> answers.WhatIfAnswer:
+        """The plan that would be made then, against the one that is made now. Nothing is done."""
+        found = await outlook.what_if(Supposition(drained=drain, added=tuple(_node_and_number(each) for each in add)))
+        return telling.what_if_answer(*await planned(), found)
+
 
 def _stream_logs(app: FastAPI, outlook: Outlook, logs: ModelLogs) -> None:
     streams = Streams()
@@ -130,6 +152,11 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _node_and_number(text: str) -> tuple[str, int]:
+    name, _, number = text.partition(":")
+    return name, int(number or 1)
 
 
 def _no_such_model(key: ModelKey) -> ApiProblem:

@@ -25,6 +25,7 @@ class ApiCode(StrEnum):
     INVALID_REQUEST = "InvalidRequest"
     NOT_FOUND = "NotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
+    NODE_NOT_FOUND = "NodeNotFound"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     TOO_MANY_STREAMS = "TooManyStreams"
     NOT_SYNCED = "NotSynced"
@@ -38,6 +39,7 @@ _STATUSES: Final = {
     ApiCode.INVALID_REQUEST: 400,
     ApiCode.NOT_FOUND: 404,
     ApiCode.MODEL_NOT_FOUND: 404,
+    ApiCode.NODE_NOT_FOUND: 404,
     ApiCode.METHOD_NOT_ALLOWED: 405,
     ApiCode.TOO_MANY_STREAMS: 429,
     ApiCode.NOT_SYNCED: 503,
@@ -53,6 +55,7 @@ _REMEDIES: Final = {
     ApiCode.INVALID_REQUEST: "Mend the parameter; /openapi.json lists all of them.",
     ApiCode.NOT_FOUND: "Look at /openapi.json for what there is.",
     ApiCode.MODEL_NOT_FOUND: "Look at /v1/models for those there are.",
+    ApiCode.NODE_NOT_FOUND: "Look at /v1/nodes for those there are.",
     ApiCode.METHOD_NOT_ALLOWED: "Use GET: this API changes nothing. Models are changed with kubectl.",
     ApiCode.TOO_MANY_STREAMS: "End some that follow logs, or ask again in a while.",
     ApiCode.NOT_SYNCED: "Ask again in a few seconds; if it stays so, look at the operator's log.",
@@ -60,7 +63,7 @@ _REMEDIES: Final = {
     ApiCode.INTERNAL_ERROR: "Look at the operator's log, which says what failed.",
 }
 _FRAMEWORK_CODES: Final = {404: ApiCode.NOT_FOUND, 405: ApiCode.METHOD_NOT_ALLOWED}
-_OF_SERVICES: Final = frozenset({ApiCode.NOT_SYNCED, ApiCode.PLAN_UNAVAILABLE})
+_OF_SERVICES: Final = frozenset({ApiCode.NOT_SYNCED, ApiCode.PLAN_UNAVAILABLE, ApiCode.NODE_NOT_FOUND})
 
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem, "description": "A parameter cannot be understood (`InvalidRequest`)."},

@@ -1,4 +1,4 @@
-"""`roadstead models`, `roadstead nodes`, `roadstead plan`: the read API's answers as tables."""
+"""`roadstead models`, `nodes`, `plan` and `what-if`: the read API's answers as tables."""
 
 from __future__ import annotations
 
@@ -67,6 +67,37 @@ def print_plan(told: answers.PlanAnswer, console: Console, *, actions: bool) -> 
         _print_actions(told.actions, console)
         _print_silent_parts(told, console)
     _print_origin(told, console)
+
+
+def print_what_if(told: answers.WhatIfAnswer, console: Console) -> None:
+    """A row for each model that would fare otherwise."""
+    if told.models:
+        table = _table("NAMESPACE", "NAME", "STOPS", "STARTS", "WITHOUT A PLACE", "WHY")
+        for model in told.models:
+            _row(
+                table,
+                model.namespace,
+                model.name,
+                _placed(model.stops),
+                _placed(model.starts),
+                Text(_pending(model), style="red" if model.pending_then > model.pending else ""),
+                model.why.replace("; ", "\n"),
+            )
+        console.print(table)
+    others = "No model" if not told.models else "No other model"
+    console.print(f"{others} would fare otherwise ({told.unchanged} stay as they are).", highlight=False)
+    _print_origin(told, console)
+
+
+def _placed(places: Sequence[answers.Place]) -> str:
+    return "\n".join(f"{each.replicas} × {each.variant} on {each.node}" for each in places)
+
+
+def _pending(model: answers.Difference) -> str:
+    """As it is and as it would be; nothing where nothing waits for a place."""
+    if model.pending == model.pending_then:
+        return str(model.pending or "")
+    return f"{model.pending} → {model.pending_then}"
 
 
 def _print_model(model: answers.ModelDetail, console: Console) -> None:

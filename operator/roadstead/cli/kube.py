@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
 Object = dict[str, Any]
+Query = Mapping[str, str | Sequence[str]]
+"""Of a parameter that may come several times, all values."""
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 
@@ -75,7 +77,7 @@ class KubeApi:
         method: str,
         path: str,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Query | None = None,
         headers: Mapping[str, str] | None = None,
         body: Object | None = None,
         endless: bool = False,
@@ -86,7 +88,7 @@ class KubeApi:
 
         request = self._client.param_serialize(
             method=method,
-            resource_path=f"{path}?{urlencode(query)}" if query else path,
+            resource_path=f"{path}?{urlencode(query, doseq=True)}" if query else path,
             header_params={"Accept": "application/json", **(headers or {})},
             body=body,
             auth_settings=["BearerToken"],
@@ -107,7 +109,7 @@ class KubeApi:
         method: str,
         path: str,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Query | None = None,
         headers: Mapping[str, str] | None = None,
         body: Object | None = None,
     ) -> Object:

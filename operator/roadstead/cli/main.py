@@ -35,6 +35,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (fleet_commands.models, _MODELS),
     (fleet_commands.nodes, _MODELS),
     (fleet_commands.plan, _MODELS),
+    (fleet_commands.what_if, _MODELS),
     (logs_command.logs, _MODELS),
     (orphan_command.orphan, _MODELS),
     (this_machine.up, _MACHINE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from roadstead.api.answers import Problem
 from roadstead.cli.failures import CommandError
-from roadstead.cli.kube import KubeApi, KubeRefused, json_object, refusal
+from roadstead.cli.kube import KubeApi, KubeRefused, Query, json_object, refusal
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -33,7 +33,7 @@ class Way(Protocol):
     def words(self) -> str:
         """Whose API it is, for a sentence."""
 
-    def open(self, path: str, *, query: Mapping[str, str], endless: bool) -> BaseHTTPResponse:
+    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
         """The answer, whatever its status; ``CommandError`` if nobody answers."""
 
 
@@ -48,14 +48,14 @@ class Direct:
     def words(self) -> str:
         return f"the operator at {self.url}"
 
-    def open(self, path: str, *, query: Mapping[str, str], endless: bool) -> BaseHTTPResponse:
+    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
         import urllib3  # noqa: PLC0415 - `--help` must not load the world
 
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=None if endless else _ANSWER_SECONDS)
         try:
             return urllib3.PoolManager(retries=False).request(
                 "GET",
-                f"{self.url.rstrip('/')}{path}?{urlencode(query)}",
+                f"{self.url.rstrip('/')}{path}?{urlencode(query, doseq=True)}",
                 headers={TOKEN_HEADER: token_in(self.token_file)},
                 timeout=timeout,
                 preload_content=False,
@@ -81,7 +81,7 @@ class Proxied:
     def words(self) -> str:
         return f"the operators of release {self.release} in namespace {self.namespace}"
 
-    def open(self, path: str, *, query: Mapping[str, str], endless: bool) -> BaseHTTPResponse:
+    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
         service = f"/api/v1/namespaces/{self.namespace}/services/{self.release}-api:api/proxy"
         headers = {TOKEN_HEADER: self._token(), "Accept": "*/*"}
         return self.kube.open("GET", f"{service}{path}", query=query, headers=headers, endless=endless)
@@ -115,9 +115,9 @@ class ReadApi:
     def __init__(self, way: Way) -> None:
         self._way = way
 
-    def ask(self, path: str, shape: type[A]) -> A:
+    def ask(self, path: str, shape: type[A], *, query: Query | None = None) -> A:
         """The answer in its shape; ``CommandError``."""
-        answer = self._opened(path, query={}, endless=False)
+        answer = self._opened(path, query=query or {}, endless=False)
         try:
             return shape.model_validate_json(answer.data)
         except ValidationError as error:
@@ -128,7 +128,7 @@ class ReadApi:
                 about=path,
             ) from error
 
-    def lines(self, path: str, *, query: Mapping[str, str], endless: bool) -> Iterator[bytes]:
+    def lines(self, path: str, *, query: Query, endless: bool) -> Iterator[bytes]:
         """Blocks of text as they come; ``CommandError`` if the stream breaks."""
         import urllib3  # noqa: PLC0415 - loaded by now
 
@@ -144,7 +144,7 @@ class ReadApi:
         finally:
             answer.close()
 
-    def _opened(self, path: str, *, query: Mapping[str, str], endless: bool) -> BaseHTTPResponse:
+    def _opened(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
         answer = self._way.open(path, query=query, endless=endless)
         if answer.status == 200:
             return answer

@@ -30,6 +30,14 @@ class Task(StrEnum):
     COMPLETION = "Completion"
 
 
+class CacheType(StrEnum):
+    """What keys and values of the context are kept in."""
+
+    F16 = "F16"
+    Q8_0 = "Q8_0"
+    Q4_0 = "Q4_0"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantSpec:
     """One rung of the ladder: a set of weights of the model in one precision."""
@@ -50,6 +58,9 @@ class Requirements:
     """Per sequence."""
     concurrency: int = 1
     """Sequences at once per replica."""
+    cache_type: CacheType = CacheType.F16
+    min_tokens_per_second: float | None = None
+    """Of one stream. Policy: where a replica was seen to be slower it is not started, and moves on."""
     min_quality: float | None = None
     """Below it no variant is served, whatever else fits. Policy, like replicas and placement."""
 

@@ -14,6 +14,7 @@ from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Artifact, Content, Release
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import EngineBuild, Pool, ResolutionKey, Route
+from roadstead.domain.supposition import Place
 from roadstead.domain.workload import ClaimWish, PodWish
 
 
@@ -79,6 +80,8 @@ class ModelReport:
     conditions: tuple[ConditionReport, ...] = ()
     status: str = ""
     """One word for the STATUS column."""
+    places: tuple[Place, ...] = ()
+    """Where its replicas should be, once everything that is under way is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

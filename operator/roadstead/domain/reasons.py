@@ -23,6 +23,7 @@ class Reason(StrEnum):
 
     # service level
     QUALITY_BELOW_FLOOR = "QualityBelowFloor"
+    SPEED_BELOW_REQUIREMENT = "SpeedBelowRequirement"
 
     # files
     UNSAFE_FORMAT = "UnsafeFormat"

@@ -158,6 +158,8 @@ class AgentFacts:
     leases: tuple[Lease, ...]
     measured_bytes: tuple[tuple[str, int], ...] = ()
     """Content hash and the memory that an engine really used on this node."""
+    measured_speeds: tuple[tuple[str, float], ...] = ()
+    """Content hash and the tokens a second that one stream got from it here."""
 
     def weight(self, digest: str) -> Weight | None:
         """The artifact in this node's store."""

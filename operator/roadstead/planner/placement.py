@@ -26,8 +26,8 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import (
+    Known,
     ObservedSlot,
-    Resolution,
     ResolutionKey,
     Resolved,
     Unresolved,
@@ -36,6 +36,7 @@ from roadstead.domain.snapshot import (
 from roadstead.planner.allotment import Offers, Wanted
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
+from roadstead.planner.engine_args import cache_types
 from roadstead.planner.ladder import due
 from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead.planner.nodes import (
@@ -51,6 +52,7 @@ from roadstead.planner.nodes import (
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
+from roadstead.planner.speed import CLEARLY_SLOWER, too_slow
 from roadstead.planner.view import View
 
 _EXPLAINED = 8
@@ -66,7 +68,7 @@ class _Table:
     spec: ModelSpec
     contents: tuple[Content, ...]
     seats: Mapping[str, Seat]
-    resolutions: Mapping[ResolutionKey, Resolution]
+    view: View
     rooms: Rooms
     ranking: Ranking
     least: int
@@ -111,13 +113,14 @@ def deal_replicas(
     anything else is looked for.
     """
     forbidden = _forbidden(model.checked_spec, observed, view.snapshot.releases.get(model.uid, ()))
-    staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden)
+    slow = _too_slow(model.checked_spec, observed, seats, view)
+    staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden | slow)
     contents = best_first(release.contents, model.checked_spec, cost=_bytes_read)
     table = _Table(
         spec=model.checked_spec,
         contents=contents,
         seats=seats,
-        resolutions=view.snapshot.resolutions,
+        view=view,
         rooms=rooms.after_leaving(leaving),
         ranking=rankings.of(model.checked_spec),
         least=min((_needed(content, isa) for content in contents for isa in rankings.isas), default=0),
@@ -186,12 +189,20 @@ def replicas_lacking(
     ranked = best_first(release.contents, spec, cost=_bytes_read)
     contents = tuple(content for content in ranked if below_floor(content, spec) is None)
     own = {slot.node for slot in observed}
+    known = {name: part.value for name, part in view.snapshot.agents.items() if isinstance(part, Known)}
+    slow = frozenset(
+        (content.hash, name)
+        for content in contents
+        for name, facts in known.items()
+        if too_slow(content, facts, spec, view) is not None
+    )
     return Wanted(
         uid=model.uid,
         spec=spec,
         replicas=lacking,
         contents=contents,
-        barred=frozenset((content.hash, node) for content in contents for node in own | view.cannot_have(content)),
+        barred=slow
+        | frozenset((content.hash, node) for content in contents for node in own | view.cannot_have(content)),
     )
 
 
@@ -202,8 +213,14 @@ def memory_of(content: Content, seat: Seat) -> int:
 
 @lru_cache(maxsize=1 << 12)
 def _needed(content: Content, isa: tuple[str, ...]) -> int:
+    keys, values = cache_types(content.engine_args)
     return estimate_llama_cpp(
-        content.artifact.facts, context_tokens=content.context_tokens, concurrency=content.concurrency, isa=isa
+        content.artifact.facts,
+        context_tokens=content.context_tokens,
+        concurrency=content.concurrency,
+        isa=isa,
+        keys=keys,
+        values=values,
     ).total
 
 
@@ -222,12 +239,27 @@ def _forbidden(spec: ModelSpec, observed: tuple[ObservedSlot, ...], releases: tu
     return frozenset(slot.name for slot in observed if slot.content in poor)
 
 
+def _too_slow(
+    spec: ModelSpec, observed: tuple[ObservedSlot, ...], seats: Mapping[str, Seat], view: View
+) -> frozenset[str]:
+    """Names of slots that were seen to be clearly slower than is required: they go where it is better, if anywhere."""
+    if spec.requirements.min_tokens_per_second is None:
+        return frozenset()
+    return frozenset(
+        slot.name
+        for slot in observed
+        if (content := view.content(slot.content)) is not None
+        and (seat := seats.get(slot.node)) is not None
+        and too_slow(content, seat.facts, spec, view, share=CLEARLY_SLOWER) is not None
+    )
+
+
 def _split(
     spec: ModelSpec,
     release: Release,
     observed: tuple[ObservedSlot, ...],
     seats: Mapping[str, Seat],
-    forbidden: frozenset[str],
+    unfit: frozenset[str],
 ) -> tuple[list[ObservedSlot], list[ObservedSlot]]:
     """Slots that may stay, and slots whose content, node or policy has gone."""
     hashes = {content.hash for content in release.contents}
@@ -237,7 +269,7 @@ def _split(
         seat = seats.get(slot.node)
         stays = (
             slot.content in hashes
-            and slot.name not in forbidden
+            and slot.name not in unfit
             and seat is not None
             and not lost(seat)
             and selection_verdict(seat, spec) is None
@@ -405,9 +437,9 @@ def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) 
     facts = seat.facts
     if facts is None:
         return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
-    too_poor = below_floor(content, table.spec)
-    if too_poor is not None:
-        return too_poor
+    unfit = below_floor(content, table.spec) or too_slow(content, facts, table.spec, table.view)
+    if unfit is not None:
+        return unfit
     # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
     counted_on = seat.node.name in table.serving and awaits(seat, content.engine_image)
     verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
@@ -445,14 +477,16 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
         return Verdict(reason=Reason.of_agent(weight.code), message=weight.message)
     if weight is not None or not content.source.startswith("file:"):
         return None
-    keys = [key for key in table.resolutions if (key.node, key.source) == (node, content.source)]
-    answers = [table.resolutions[key] for key in keys]
+    keys = [key for key in table.view.snapshot.resolutions if (key.node, key.source) == (node, content.source)]
+    answers = [table.view.snapshot.resolutions[key] for key in keys]
     if any(isinstance(answer, Resolved) and answer.artifact.digest == content.artifact.digest for answer in answers):
         return None
     question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
-    if due(table.resolutions.get(question), table.now):
+    if due(table.view.snapshot.resolutions.get(question), table.now):
         table.questions[question] = Resolve(key=question)
-    refusal = table.resolutions.get(question) or next((a for a in answers if isinstance(a, Unresolved)), None)
+    refusal = table.view.snapshot.resolutions.get(question) or next(
+        (a for a in answers if isinstance(a, Unresolved)), None
+    )
     if isinstance(refusal, Unresolved):
         return Verdict(reason=Reason.of_agent(refusal.code), message=refusal.message)
     return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
@@ -461,7 +495,7 @@ def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | No
 def _asks_first(table: _Table, content: Content, node: str) -> bool:
     """Whether nothing but an answer that was never asked for keeps the content off the node."""
     question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
-    return question in table.questions and question not in table.resolutions
+    return question in table.questions and question not in table.view.snapshot.resolutions
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.release import Content, Release, contents_digest
 from roadstead.domain.snapshot import EngineBuild, ObservedSlot, Pool
+from roadstead.planner.engine_args import engine_args
 from roadstead.planner.ladder import Ladder
 from roadstead_weights.facts import Format
 
@@ -60,6 +61,7 @@ def contents_of(model: Model, *, ladder: Ladder, pools: tuple[Pool, ...]) -> tup
             artifact=rung.artifact,
             engine=build.engine,
             engine_image=build.identity,
+            engine_args=engine_args(model.checked_spec.requirements),
             task=model.checked_spec.task,
             served_name=model.checked_spec.served_name,
             context_tokens=model.checked_spec.requirements.context_tokens,

@@ -14,6 +14,7 @@ from roadstead.domain.plan import ConditionReport, ModelReport, SlotReport, Vari
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot, Route
+from roadstead.domain.supposition import Place
 from roadstead.planner.deal import Deal
 from roadstead.planner.ladder import Ladder
 from roadstead.planner.nodes import Seat, closing
@@ -90,7 +91,14 @@ def report(findings: Findings) -> ModelReport:
         slots=_slots(findings)[:_SLOT_ROWS],
         conditions=conditions,
         status=_word(findings, {condition.type: condition for condition in conditions}),
+        places=_places(findings),
     )
+
+
+def _places(findings: Findings) -> tuple[Place, ...]:
+    if findings.deal is None:
+        return tuple(Place(slot.node, slot.variant, slot.replicas) for slot in findings.observed)
+    return tuple(Place(each.node, each.content.variant, each.replicas) for each in findings.deal.targets)
 
 
 def _variants(findings: Findings) -> tuple[VariantReport, ...]:

@@ -25,7 +25,7 @@ class Post(NamedTuple):
     node: Node
     pool: Pool | None
     closed: Mapping[str, str]
-    measured: tuple[tuple[str, int], ...]
+    measured: tuple[tuple[tuple[str, int], ...], tuple[tuple[str, float], ...]]
     silence: Silence
     """Of its agent."""
 
@@ -81,7 +81,7 @@ def _post(seat: Seat | None) -> Post | None:
         node=seat.node,
         pool=seat.pool,
         closed=seat.closed,
-        measured=facts.measured_bytes if facts is not None else (),
+        measured=(facts.measured_bytes, facts.measured_speeds) if facts is not None else ((), ()),
         silence=silence(seat.agent),
     )
 
@@ -92,6 +92,10 @@ class Rest:
 
     _reports: dict[str, tuple[Grounds, ModelReport]] = field(default_factory=dict)
     """By uid."""
+
+    def copy(self) -> Rest:
+        """To think on from here without being remembered."""
+        return Rest(dict(self._reports))
 
     def report(self, found: Grounds) -> ModelReport | None:
         """What was told of the model when it came to rest on these grounds; None if it is to be planned.

@@ -87,6 +87,10 @@ class View:
         without = {node for node, digests in answers.items() if digest not in digests}
         return frozenset(without.union(self.failed_fetches(digest)))
 
+    def content(self, name: str) -> Content | None:
+        """The content of that hash, if any release that is at hand has it."""
+        return self._contents.get(name)
+
     @cached_property
     def seen(self) -> frozenset[str]:
         """Nodes of the cells that are Known."""
@@ -157,6 +161,15 @@ class View:
             if isinstance(answer, Resolved):
                 digests.add(answer.artifact.digest)
         return found
+
+    @cached_property
+    def _contents(self) -> Mapping[str, Content]:
+        return {
+            content.hash: content
+            for releases in self.snapshot.releases.values()
+            for release in releases
+            for content in release.contents
+        }
 
     @cached_property
     def _owners(self) -> Mapping[str, set[str]]:

@@ -92,7 +92,12 @@ async def run(settings: OperatorSettings) -> None:
         planner = await stack.enter_async_context(PlannerProcess())
         resolutions = ResolutionBook()
         outlook = Outlook(
-            ports=ports, planner=planner, resolutions=resolutions, clock=cluster.clock, leading=lambda: epoch.leading
+            ports=ports,
+            planner=planner,
+            what_if=planner.what_if,
+            resolutions=resolutions,
+            clock=cluster.clock,
+            leading=lambda: epoch.leading,
         )
         loop = FleetLoop(
             turn=Turn(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -18,19 +18,24 @@ from datetime import datetime
 from itertools import count
 from multiprocessing import get_context
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar, TypeVarTuple, Unpack
 
 import structlog
 
 from roadstead.domain.plan import FleetPlan, ModelReport
 from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.domain.supposition import Difference, NoSuchNode, Supposition
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
+from roadstead.planner.what_if import what_if
 from roadstead.runtime.allocator import give_freed_memory_back
 from roadstead.runtime.collector import look_at_no_fleet_twice
 from roadstead.runtime.snapshot_changes import Changes, applied, changes
 
 _PR_SET_PDEATHSIG = 1
+
+R = TypeVar("R")
+Arguments = TypeVarTuple("Arguments")
 
 log = structlog.get_logger(__name__)
 
@@ -54,23 +59,35 @@ class PlannerProcess:
     async def __call__(self, snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
         """The plan; ``TimeoutError`` if it takes too long, ``BrokenProcessPool`` if the process died."""
         async with self._one_at_a_time:
-            delta, base = changes(self._sent, snapshot), self._number
-            number = next(self._numbers)
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    loop = asyncio.get_running_loop()
-                    planned, models = await loop.run_in_executor(self._pool, _plan, base, number, delta, now)
-            except BaseException as error:
-                self._forget()  # whether the changes arrived is not known
-                if isinstance(error, BrokenProcessPool | TimeoutError):
-                    log.exception("planner.replaced")
-                    self._pool.shutdown(wait=False, cancel_futures=True)
-                    self._pool = _new_pool()
-                raise
-            self._sent, self._number = snapshot, number
-            told = self._told | {report.model.uid: report for report in planned.reports}
-            self._told = {uid: told[uid] for uid in models}
-            return replace(planned, reports=tuple(self._told.values()))
+            return await self._planned(snapshot, now)
+
+    async def what_if(self, snapshot: FleetSnapshot, now: datetime, supposition: Supposition) -> tuple[Difference, ...]:
+        """What would become of the models; errors as of a plan, and ``NoSuchNode``."""
+        async with self._one_at_a_time:
+            await self._planned(snapshot, now)  # so that the process has the picture, and remembers who rests
+            return await self._run(_suppose, self._number, supposition, now)
+
+    async def _planned(self, snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
+        delta, number = changes(self._sent, snapshot), next(self._numbers)
+        planned, models = await self._run(_plan, self._number, number, delta, now)
+        self._sent, self._number = snapshot, number
+        told = self._told | {report.model.uid: report for report in planned.reports}
+        self._told = {uid: told[uid] for uid in models}
+        return replace(planned, reports=tuple(self._told.values()))
+
+    async def _run(self, work: Callable[[Unpack[Arguments]], R], *arguments: *Arguments) -> R:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        except NoSuchNode:
+            raise  # the process is as it was
+        except BaseException as error:
+            self._forget()  # whether the changes arrived is not known
+            if isinstance(error, BrokenProcessPool | TimeoutError):
+                log.exception("planner.replaced")
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = _new_pool()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,6 +126,13 @@ def _plan(base: int, number: int, delta: Changes, now: datetime) -> tuple[FleetP
     _Held.number = number
     new = tuple(report for report in planned.reports if before.get(report.model.uid) is not report)
     return replace(planned, reports=new), tuple(_Held.told)
+
+
+def _suppose(number: int, supposition: Supposition, now: datetime) -> tuple[Difference, ...]:
+    """In the planner's process, of the snapshot that it holds; it remembers nothing of it."""
+    if number != _Held.number or _Held.snapshot is None:
+        raise RuntimeError("the planner's process holds another snapshot")
+    return what_if(_Held.snapshot, now, supposition, _Held.rest)
 
 
 def _prepare() -> None:

@@ -15,7 +15,7 @@ from tests.fixtures.memory_pods import MemoryPods, image, pool
 from tests.fixtures.read_api import SECRET, VARIANTS, ReadApi, running_read_api, two_nodes
 
 pytestmark = pytest.mark.contract
-PATHS = ("/v1/models", "/v1/models/team/assistant", "/v1/nodes", "/v1/pools", "/v1/plan")
+PATHS = ("/v1/models", "/v1/models/team/assistant", "/v1/nodes", "/v1/pools", "/v1/plan", "/v1/what-if?drain=node-b")
 
 
 async def test_a_model_is_told_with_the_reason_for_every_choice(api: ReadApi) -> None:
@@ -31,6 +31,30 @@ async def test_a_model_is_told_with_the_reason_for_every_choice(api: ReadApi) ->
     assert {slot["node"]: slot["variant"] for slot in model["slots"]} == {"node-a": "bf16", "node-b": "q4"}
     assert model["current"]["number"] == model["release"] == 1
     assert {row["type"] for row in model["conditions"]} >= {"Ready", "Placed"}
+
+
+async def test_what_would_follow_from_a_change_is_told_and_nothing_is_done(api: ReadApi) -> None:
+    applications = dict(api.fleet.applications)
+    told = await api.answer("/v1/what-if?drain=node-a&add=node-b:2")
+    assert told["models"] == [
+        {
+            "namespace": "team",
+            "name": "assistant",
+            "stops": [{"node": "node-a", "variant": "bf16", "replicas": 1}],
+            "starts": [{"node": "node-b-like-1", "variant": "q4", "replicas": 1}],
+            "pending": 0,
+            "pendingThen": 0,
+            "why": "",
+        }
+    ]
+    assert told["unchanged"] == 0
+    assert api.fleet.applications == applications
+
+
+async def test_a_node_that_there_is_not_cannot_be_drained_in_thought_either(api: ReadApi) -> None:
+    status, problem = await api.get("/v1/what-if?drain=elsewhere")
+    assert (status, problem["code"]) == (404, "NodeNotFound")
+    assert "elsewhere" in problem["message"]
 
 
 async def test_nodes_are_told_with_what_they_have_and_what_runs_there(api: ReadApi) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.contract
 HEADERS = {"X-Roadstead-Api-Token": TOKEN}
 OPERATIONS = (
     "/v1/models", "/v1/models/{namespace}/{name}", "/v1/models/{namespace}/{name}/logs",
-    "/v1/nodes", "/v1/plan", "/v1/pools",
+    "/v1/nodes", "/v1/plan", "/v1/pools", "/v1/what-if",
 )  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from tests.fixtures.fake_replica import (
     FakeReplica,
     answers,
     event,
-    free_port,
     hangs_up,
     refuses,
     streams,
@@ -24,6 +23,7 @@ from tests.fixtures.fake_replica import (
     whole_stream,
 )
 from tests.fixtures.fake_route_api import slot
+from tests.fixtures.free_ports import free_port
 from tests.fixtures.gateway import Client, running_gateway
 from tests.fixtures.patience import until
 

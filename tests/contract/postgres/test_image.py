@@ -13,7 +13,7 @@ import pytest
 
 from roadstead.embedded import drop_root
 from roadstead.embedded.postgres import Postgres
-from tests.fixtures.fake_replica import free_port
+from tests.fixtures.free_ports import free_port
 from tests.fixtures.patience import until
 
 pytestmark = pytest.mark.contract

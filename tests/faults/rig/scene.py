@@ -19,13 +19,14 @@ from roadstead.adapters.kube.settings import KubeSettings
 from tests.faults.rig.api_proxy import ApiProxy, api_proxy
 from tests.faults.rig.operator_process import SceneOperator
 from tests.faults.rig.postgres_proxy import PostgresProxy, postgres_proxy
+from tests.fixtures.free_ports import free_address
 from tests.fixtures.postgres import as_libpq
 from tests.simulation import objects
 from tests.simulation.catalogue import source_of
 from tests.simulation.doors import served
 from tests.simulation.fleet import SimulatedFleet, write_directory
 from tests.simulation.heartbeats import Heartbeats
-from tests.simulation.operator_process import free_address, operator_environment
+from tests.simulation.operator_process import operator_environment
 
 NODES: Final = 3
 _KINDS: Final = "/apis/roadstead.dev/v1alpha1"

@@ -18,7 +18,7 @@ from roadstead.embedded.processes import ProcessSpec, child_environment
 from roadstead.embedded.readiness import answers
 from tests.faults.rig.outage import restarted
 from tests.fixtures.embedded_fleet import EmbeddedFleet
-from tests.fixtures.fake_replica import free_port
+from tests.fixtures.free_ports import free_port
 from tests.fixtures.patience import found
 from tests.fixtures.service_address import ServiceAddress
 

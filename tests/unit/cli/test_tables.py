@@ -10,11 +10,13 @@ import pytest
 from rich.console import Console
 
 from roadstead.api import answers, telling
-from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan
+from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan, print_what_if
 from roadstead.cli.orphan import Freed, Left
 from roadstead.cli.orphan_report import print_freed
 from roadstead.domain.snapshot import EngineBuild, Pool
+from roadstead.domain.supposition import Supposition
 from roadstead.planner.fleet import plan
+from roadstead.planner.what_if import what_if
 from roadstead.services.observe import observe
 from roadstead.services.outlook import Planned
 from tests.fixtures.memory_fleet import MemoryFleet
@@ -146,3 +148,18 @@ def test_orphan_says_what_was_done_and_what_happens_now(
     print_freed(Freed(**done | freed), console)  # type: ignore[arg-type]
     assert sentence in shown(console)[0]
     assert shown(console)[-1] == "  Ledger  team/assistant  its history stays"
+
+
+def test_what_if_shows_what_would_move_and_what_would_find_no_place(fleet: MemoryFleet, console: Console) -> None:
+    made, origin = planned(fleet)
+    found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",)))
+    print_what_if(telling.what_if_answer(made, origin, found), console)
+    print_what_if(telling.what_if_answer(made, origin, ()), console)
+    assert shown(console) == [
+        "NAMESPACE  NAME       STOPS             STARTS              WITHOUT A PLACE  WHY",
+        "team       assistant  1 × q4 on node-b  1 × bf16 on node-a",
+        "No other model would fare otherwise (0 stay as they are).",
+        "Planned 3 s ago by the leader.",
+        "No model would fare otherwise (1 stay as they are).",
+        "Planned 3 s ago by the leader.",
+    ]

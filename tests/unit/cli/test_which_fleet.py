@@ -19,7 +19,7 @@ from roadstead.cli.options import Chosen
 from roadstead.cli.read_api import Direct, Proxied, ReadApi
 from roadstead.cli.which_fleet import FleetOfModels, fleet_of_models
 from roadstead.embedded.home import Home
-from tests.fixtures.fake_replica import free_port
+from tests.fixtures.free_ports import free_port
 
 
 @pytest.fixture

@@ -68,8 +68,8 @@ def test_every_path_and_parameter_of_the_read_api_is_in_its_reference_and_no_oth
         for parameter in operations["get"].get("parameters", [])
         if parameter["in"] == "query"
     }
-    section = READ_API.split("## Logs")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) == asked
+    told = READ_API.split("## What if")[1].split("\n## Errors")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", told, flags=re.MULTILINE)) == asked
 
 
 def test_every_shape_of_the_read_api_is_described() -> None:

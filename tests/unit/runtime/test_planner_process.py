@@ -12,7 +12,9 @@ import pytest
 
 from roadstead.domain.model import VariantSpec
 from roadstead.domain.snapshot import FleetSnapshot
+from roadstead.domain.supposition import NoSuchNode, Supposition
 from roadstead.planner.fleet import plan
+from roadstead.planner.what_if import what_if
 from roadstead.runtime.planner_process import PlannerProcess
 from roadstead.services.observe import observe
 from tests.fixtures.memory_fleet import MIB, START, MemoryFleet, MemoryNode, artifact
@@ -65,6 +67,21 @@ async def test_a_caller_who_gives_up_costs_the_next_one_nothing_but_time(
 
     assert await process(settled, START) == plan(settled, START)
     assert await process(replace(settled, models=(one,)), START) == plan(replace(settled, models=(one,)), START)
+
+
+async def test_what_if_is_asked_of_the_same_process_and_leaves_it_as_it_was(
+    process: PlannerProcess, settled: FleetSnapshot
+) -> None:
+    first = await process(settled, START)
+
+    found = await process.what_if(settled, START, Supposition(drained=("n0",)))
+    with pytest.raises(NoSuchNode, match="n1"):
+        await process.what_if(settled, START, Supposition(drained=("n1",)))
+
+    assert found == what_if(settled, START, Supposition(drained=("n0",)))
+    assert [each.pending_then for each in found] == [1, 1]
+    second = await process(settled, START)
+    assert all(told is before for told, before in zip(second.reports, first.reports, strict=True))
 
 
 async def test_a_planner_that_dies_is_replaced(process: PlannerProcess, settled: FleetSnapshot) -> None:

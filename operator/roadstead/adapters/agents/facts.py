@@ -27,6 +27,9 @@ def agent_facts(state: NodeState) -> AgentFacts:
             for lease in state.leases
         ),
         measured_bytes=tuple(sorted(measured.items())),
+        measured_speeds=tuple(
+            sorted((each.content, each.tokens_per_second) for each in state.measurements if each.tokens_per_second)
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from roadstead.adapters.kube.constraints import Digest, DnsName, LabelValue, Rule, ServedName, Source, Strict, Told
-from roadstead.domain.model import Task
+from roadstead.domain.model import CacheType, Task
 
 SLOT_ROWS = 64
 """Most rows in ``status.slots``; beyond it only the totals tell."""
@@ -40,6 +40,12 @@ class Requirements(Strict):
     concurrency."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 1
     """Sequences that one replica serves at once."""
+    cache_type: CacheType = CacheType.F16
+    """What keys and values of the context are kept in: F16; Q8_0, about half of its memory and hardly noticed; Q4_0,
+    about a quarter of it, which some models take badly."""
+    min_tokens_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Tokens per second that one stream must get. A node that was seen to be slower is not used, as long as another has
+    room; where nothing was measured yet, it is tried. A change makes no release."""
     min_quality: Annotated[float, Field(gt=0, le=1)] | None = None
     """Below it no variant is served, even if nothing else fits; by the figures of variants[].quality. A change makes no
     release."""

@@ -97,6 +97,8 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
             requirements=Requirements(
                 context_tokens=spec.requirements.context_tokens,
                 concurrency=spec.requirements.concurrency,
+                cache_type=spec.requirements.cache_type,
+                min_tokens_per_second=spec.requirements.min_tokens_per_second,
                 min_quality=spec.requirements.min_quality,
             ),
             replicas=spec.replicas,

@@ -28,7 +28,7 @@ _MICRO_BATCH: Final = 512
 _CONTEXT_STEP: Final = 256
 """Cells of a sequence are padded to this many."""
 _F32_BYTES: Final = 4
-_CACHE_BYTES: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+CACHE_BYTES: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
                        "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32}  # fmt: skip
 """Bytes of an element by the type that keys and values are kept in."""
 _PROCESS_BYTES: Final = int(34.5 * 1024 * 1024)
@@ -81,7 +81,7 @@ def estimate_llama_cpp(
     window = window_tokens(header) if any(layer.windowed for layer in layers) else 0
     windowed = min(cells, _padded(min(cells, window + micro_batch))) if window else 0
     kv_bytes = sum(
-        (layer.key_elements * _CACHE_BYTES[keys] + layer.value_elements * _CACHE_BYTES[values])
+        (layer.key_elements * CACHE_BYTES[keys] + layer.value_elements * CACHE_BYTES[values])
         * (windowed if layer.windowed else cells)
         for layer in layers
     )

@@ -1,0 +1,44 @@
+"""What if: a change of the fleet that nobody has made, and what would follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from roadstead.domain.model import ModelKey
+
+
+class NoSuchNode(Exception):
+    """A supposition is about a node that there is not; its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supposition:
+    """A change to think through. Nothing is done for it."""
+
+    drained: tuple[str, ...] = ()
+    """Nodes that would take nothing any more, and give up what they have."""
+    added: tuple[tuple[str, int], ...] = ()
+    """A node, and how many empty ones just like it there would be beside it."""
+
+
+class Place(NamedTuple):
+    """Replicas of a variant on a node."""
+
+    node: str
+    variant: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What would become of a model."""
+
+    model: ModelKey
+    stops: tuple[Place, ...]
+    starts: tuple[Place, ...]
+    pending: int
+    """Replicas that find no place now."""
+    pending_then: int
+    why: str
+    """In words, if some would find none then."""

@@ -1,0 +1,107 @@
+"""What would follow if nodes went or came: the plan's own answer, and nothing is done for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from roadstead.domain.model import ModelKey, VariantSpec
+from roadstead.domain.supposition import Difference, NoSuchNode, Place, Supposition
+from roadstead.planner.fleet import plan
+from roadstead.planner.rest import Rest
+from roadstead.planner.what_if import suppose, what_if
+from roadstead.services.observe import observe
+from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
+
+LARGE = artifact("large", mebibytes=400, bits=16)
+SMALL = artifact("small", mebibytes=80, bits=4.5)
+FILES = {"file:///large.gguf": LARGE, "file:///small.gguf": SMALL}
+LADDER = tuple(VariantSpec(name=source[8:13], source=source) for source in FILES)
+KEY = ModelKey("team", "assistant")
+
+
+def node(mebibytes: int) -> MemoryNode:
+    return MemoryNode(budget=mebibytes * MIB, files=dict(FILES))
+
+
+async def settled(replicas: int = 1, **nodes: int) -> MemoryFleet:
+    fleet = MemoryFleet(nodes={name: node(size) for name, size in nodes.items()})
+    fleet.apply("assistant", *LADDER, replicas=replicas)
+    await fleet.settle()
+    return fleet
+
+
+def asked(fleet: MemoryFleet, **changes: tuple[object, ...]) -> tuple[Difference, ...]:
+    snapshot = observe(fleet.ports, fleet.resolutions)
+    return what_if(snapshot, fleet.now, Supposition(**changes))  # type: ignore[arg-type]
+
+
+async def test_a_drained_node_s_replicas_move_to_where_there_is_room_in_the_variant_that_fits_there() -> None:
+    fleet = await settled(a=600, b=300)
+
+    (found,) = asked(fleet, drained=("a",))
+
+    assert found.model == KEY
+    assert (found.stops, found.starts) == ((Place("a", "large", 1),), (Place("b", "small", 1),))
+    assert (found.pending, found.pending_then, found.why) == (0, 0, "")
+
+
+async def test_what_would_find_no_place_is_told_with_the_bytes_that_are_missing() -> None:
+    fleet = await settled(a=600, b=100)
+
+    (found,) = asked(fleet, drained=("a",))
+
+    assert (found.starts, found.pending, found.pending_then) == ((), 0, 1)
+    assert "bytes short" in found.why
+
+
+async def test_a_node_that_nothing_runs_on_can_go_without_a_difference() -> None:
+    fleet = await settled(a=600, b=300)
+
+    assert asked(fleet, drained=("b",)) == ()
+
+
+async def test_nodes_like_another_take_what_found_no_place() -> None:
+    fleet = await settled(replicas=3, a=200)
+
+    (found,) = asked(fleet, added=(("a", 2),))
+
+    assert found.stops == ()
+    assert found.starts == (Place("a-like-1", "small", 1), Place("a-like-2", "small", 1))
+    assert (found.pending, found.pending_then) == (2, 0)
+
+
+async def test_a_node_may_go_and_another_like_it_come() -> None:
+    fleet = await settled(a=600)
+
+    (found,) = asked(fleet, drained=("a",), added=(("a", 1),))
+
+    assert (found.stops, found.starts) == ((Place("a", "large", 1),), (Place("a-like-1", "large", 1),))
+
+
+async def test_a_node_that_there_is_not_is_named() -> None:
+    fleet = await settled(a=600)
+
+    with pytest.raises(NoSuchNode, match="elsewhere"):
+        asked(fleet, drained=("elsewhere",))
+
+
+async def test_nothing_of_it_is_remembered() -> None:
+    fleet = await settled(a=600, b=300)
+    snapshot, rest = observe(fleet.ports, fleet.resolutions), Rest()
+    before = plan(snapshot, fleet.now, rest)
+
+    assert what_if(snapshot, fleet.now, Supposition(drained=("a",)), rest) != ()
+
+    assert plan(snapshot, fleet.now, rest) == before
+    assert not before.actions
+
+
+async def test_an_added_node_has_another_name_and_nothing_of_the_other_s() -> None:
+    fleet = await settled(a=600)
+    snapshot = observe(fleet.ports, fleet.resolutions)
+
+    supposed = suppose(suppose(snapshot, Supposition(added=(("a", 1),))), Supposition(added=(("a", 1),)))
+
+    assert sorted(supposed.nodes) == ["a", "a-like-1", "a-like-2"]
+    facts = supposed.agents["a-like-2"].value  # type: ignore[union-attr]
+    assert (facts.free_bytes, facts.weights, facts.leases) == (600 * MIB, (), ())
