@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from roadstead.domain.model import ModelSpec
-from roadstead.domain.release import Content
+from roadstead.domain.model import Model, ModelSpec
+from roadstead.domain.release import Content, Release
+from roadstead.domain.snapshot import Known, ObservedSlot
 from roadstead.planner.assignment.problem import Demand, Machine, Option, Problem, Shape
 from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
-from roadstead.planner.quality import quality
+from roadstead.planner.quality import below_floor, best_first, quality
 from roadstead.planner.rooms import Rooms
+from roadstead.planner.speed import too_slow
+from roadstead.planner.view import View
 
 _AMPLE = 2
 """Room for everybody's best, so many times over: then nothing has to be weighed up."""
@@ -47,6 +50,41 @@ class Wanted:
     """What may be served, the best first."""
     barred: frozenset[tuple[str, str]]
     """Content hash and node that do not go together: replicas of the model are there, or the weights cannot be had."""
+
+
+def replicas_lacking(
+    model: Model, *, release: Release | None, observed: tuple[ObservedSlot, ...], view: View
+) -> Wanted | None:
+    """What a model lacks, if all that it has may stay; None if it lacks nothing, or has something to move first."""
+    spec = model.checked_spec
+    if release is None:
+        return None
+    lacking = spec.replicas - sum(slot.replicas for slot in observed)
+    hashes = {content.hash for content in release.contents}
+    if lacking <= 0 or any(slot.content not in hashes for slot in observed):
+        return None
+    contents = tuple(content for content in best_first(release.contents, spec) if below_floor(content, spec) is None)
+    own = {slot.node for slot in observed}
+    pairs = {(content.hash, node) for content in contents for node in own | view.cannot_have(content)}
+    return Wanted(
+        uid=model.uid,
+        spec=spec,
+        replicas=lacking,
+        contents=contents,
+        barred=frozenset(pairs.union(_too_slow(contents, spec, view))),
+    )
+
+
+def _too_slow(contents: tuple[Content, ...], spec: ModelSpec, view: View) -> Iterable[tuple[str, str]]:
+    if spec.requirements.min_tokens_per_second is None:
+        return ()
+    known = {name: part.value for name, part in view.snapshot.agents.items() if isinstance(part, Known)}
+    return (
+        (content.hash, name)
+        for content in contents
+        for name, facts in known.items()
+        if too_slow(content, facts, spec, view) is not None
+    )
 
 
 class _Kind(NamedTuple):

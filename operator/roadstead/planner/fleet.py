@@ -31,7 +31,7 @@ from roadstead.domain.plan import (
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
 from roadstead.planner.adoption import plan_adoption
-from roadstead.planner.allotment import Offers, Wanted, allot
+from roadstead.planner.allotment import Offers, Wanted, allot, replicas_lacking
 from roadstead.planner.crowding import too_many
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
@@ -40,7 +40,7 @@ from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
-from roadstead.planner.placement import deal_replicas, memory_of, replicas_lacking
+from roadstead.planner.placement import deal_replicas, memory_of
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.rankings import Rankings

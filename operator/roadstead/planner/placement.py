@@ -1,13 +1,14 @@
 """Dealing replicas to nodes: which node runs how many replicas of which content, and why not otherwise.
 
-Replicas are dealt one by one to the fitting node with the fewest replicas of this model, then to one that has the
+Offers come first: where several models want the same room, ``allotment`` has weighed them up together. Other
+replicas are dealt one by one to the fitting node with the fewest replicas of this model, then to one that has the
 weights already or is fetching them, then to that with the most free memory, then by name; each takes there the variant
 of highest quality. Weights draw only what would be no better elsewhere. Without that, models that came together would
 push each other about: free memory changes with every one that starts, and each move is a download thrown away.
 
 Nodes are looked at in that order, and no further than the first that fits; only some of the others are told why they
-were passed over. A slot that was placed for this release stays: only a new release, a lost or closing node or a changed
-policy moves anything. Memory is exclusive, cores are shared.
+were passed over. A slot that was placed for this release stays: only a new release, a lost, closing or shrunk node, a
+changed policy or a speed that is too low moves anything. Memory is exclusive, cores are shared.
 """
 
 from __future__ import annotations
@@ -26,14 +27,13 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import (
-    Known,
     ObservedSlot,
     ResolutionKey,
     Resolved,
     Unresolved,
     WeightPhase,
 )
-from roadstead.planner.allotment import Offers, Wanted
+from roadstead.planner.allotment import Offers
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.engine_args import cache_types
@@ -42,17 +42,16 @@ from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
 from roadstead.planner.nodes import (
     Seat,
     awaits,
-    closing,
     engine_verdict,
     haste,
-    lost,
     selection_verdict,
     start_verdict,
 )
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
-from roadstead.planner.speed import CLEARLY_SLOWER, too_slow
+from roadstead.planner.speed import too_slow
+from roadstead.planner.standing import look_at_standing
 from roadstead.planner.view import View
 
 _EXPLAINED = 8
@@ -112,10 +111,9 @@ def deal_replicas(
     ``crowded`` says by slot how many of its replicas have no room on their node any more; ``offers`` are taken before
     anything else is looked for.
     """
-    forbidden = _forbidden(model.checked_spec, observed, view.snapshot.releases.get(model.uid, ()))
-    slow = _too_slow(model.checked_spec, observed, seats, view)
-    staying, leaving = _split(model.checked_spec, release, observed, seats, forbidden | slow)
-    contents = best_first(release.contents, model.checked_spec, cost=_bytes_read)
+    standing = look_at_standing(model, release=release, observed=observed, seats=seats, view=view)
+    leaving = list(standing.leaving)
+    contents = best_first(release.contents, model.checked_spec)
     table = _Table(
         spec=model.checked_spec,
         contents=contents,
@@ -130,7 +128,7 @@ def deal_replicas(
         holders={content.hash: view.holders(content.artifact.digest) for content in contents},
     )
     kept: dict[tuple[str, str], ObservedSlot] = {}
-    for slot in staying:
+    for slot in standing.staying:
         if slot.release < release.number and not _still_best(table, slot):
             leaving.append(slot)
             table.rooms = table.rooms.after_leaving([slot])
@@ -151,7 +149,7 @@ def deal_replicas(
         leaving=[
             slot
             for slot in leaving
-            if slot.name not in forbidden and _selected(seats.get(slot.node), model.checked_spec)
+            if slot.name not in standing.forbidden and _selected(seats.get(slot.node), model.checked_spec)
         ],
         releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
@@ -166,43 +164,12 @@ def deal_replicas(
                 (slot for slot in leaving if slot.name not in bridged), key=lambda slot: (haste(seats, slot), slot.name)
             )
         ),
-        forbidden=forbidden,
+        forbidden=standing.forbidden,
         crowded=frozenset(slot.name for slot in leaving if slot.name in crowded),
         missing=missing,
         refusals=table.refusals,
         unexplained=len(seats) - explained,
         questions=tuple(table.questions.values()),
-    )
-
-
-def replicas_lacking(
-    model: Model, *, release: Release | None, observed: tuple[ObservedSlot, ...], view: View
-) -> Wanted | None:
-    """What a model lacks, if all that it has may stay; None if it lacks nothing, or has something to move first."""
-    spec = model.checked_spec
-    if release is None:
-        return None
-    lacking = spec.replicas - sum(slot.replicas for slot in observed)
-    hashes = {content.hash for content in release.contents}
-    if lacking <= 0 or any(slot.content not in hashes for slot in observed):
-        return None
-    ranked = best_first(release.contents, spec, cost=_bytes_read)
-    contents = tuple(content for content in ranked if below_floor(content, spec) is None)
-    own = {slot.node for slot in observed}
-    known = {name: part.value for name, part in view.snapshot.agents.items() if isinstance(part, Known)}
-    slow = frozenset(
-        (content.hash, name)
-        for content in contents
-        for name, facts in known.items()
-        if too_slow(content, facts, spec, view) is not None
-    )
-    return Wanted(
-        uid=model.uid,
-        spec=spec,
-        replicas=lacking,
-        contents=contents,
-        barred=slow
-        | frozenset((content.hash, node) for content in contents for node in own | view.cannot_have(content)),
     )
 
 
@@ -222,61 +189,6 @@ def _needed(content: Content, isa: tuple[str, ...]) -> int:
         keys=keys,
         values=values,
     ).total
-
-
-def _bytes_read(content: Content) -> float:
-    """For each token an engine reads all weights, so of equally good variants the smallest is the fastest."""
-    return content.artifact.bytes
-
-
-def _forbidden(spec: ModelSpec, observed: tuple[ObservedSlot, ...], releases: tuple[Release, ...]) -> frozenset[str]:
-    """Names of slots whose variant must not be served any more, whatever release they are of."""
-    if spec.requirements.min_quality is None:
-        return frozenset()
-    poor = {
-        content.hash for release in releases for content in release.contents if below_floor(content, spec) is not None
-    }
-    return frozenset(slot.name for slot in observed if slot.content in poor)
-
-
-def _too_slow(
-    spec: ModelSpec, observed: tuple[ObservedSlot, ...], seats: Mapping[str, Seat], view: View
-) -> frozenset[str]:
-    """Names of slots that were seen to be clearly slower than is required: they go where it is better, if anywhere."""
-    if spec.requirements.min_tokens_per_second is None:
-        return frozenset()
-    return frozenset(
-        slot.name
-        for slot in observed
-        if (content := view.content(slot.content)) is not None
-        and (seat := seats.get(slot.node)) is not None
-        and too_slow(content, seat.facts, spec, view, share=CLEARLY_SLOWER) is not None
-    )
-
-
-def _split(
-    spec: ModelSpec,
-    release: Release,
-    observed: tuple[ObservedSlot, ...],
-    seats: Mapping[str, Seat],
-    unfit: frozenset[str],
-) -> tuple[list[ObservedSlot], list[ObservedSlot]]:
-    """Slots that may stay, and slots whose content, node or policy has gone."""
-    hashes = {content.hash for content in release.contents}
-    staying: list[ObservedSlot] = []
-    leaving: list[ObservedSlot] = []
-    for slot in sorted(observed, key=lambda slot: slot.name):
-        seat = seats.get(slot.node)
-        stays = (
-            slot.content in hashes
-            and slot.name not in unfit
-            and seat is not None
-            and not lost(seat)
-            and selection_verdict(seat, spec) is None
-            and closing(seat, slot.engine_image) is None
-        )
-        (staying if stays else leaving).append(slot)
-    return staying, leaving
 
 
 def _selected(seat: Seat | None, spec: ModelSpec) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from roadstead.domain.model import ModelSpec
@@ -60,23 +60,21 @@ def below_floor(content: Content, spec: ModelSpec) -> Verdict | None:
     )
 
 
-def best_first(
-    contents: Iterable[Content], spec: ModelSpec, *, cost: Callable[[Content], float]
-) -> tuple[Content, ...]:
+def best_first(contents: Iterable[Content], spec: ModelSpec) -> tuple[Content, ...]:
     """The ladder in the order in which a node tries it.
 
-    Prior figures that are equally good count as equal, and then the one of least ``cost`` comes first; a figure that
-    somebody gave is meant as it is.
+    Prior figures that are equally good count as equal, and then the smaller comes first: an engine reads all weights
+    for each token, so it is the faster one. A figure that somebody gave is meant as it is.
     """
-    rungs = sorted((_rung(content, spec, cost(content)) for content in contents), key=lambda rung: rung.order)
+    rungs = sorted((_rung(content, spec) for content in contents), key=lambda rung: rung.order)
     ranked: list[Content] = []
     equals: list[_Rung] = []
     for rung in rungs:
         if equals and (rung.given or equals[0].given or rung.divergence - equals[0].divergence > EQUAL_DIVERGENCE):
-            ranked += [each.content for each in sorted(equals, key=lambda each: (each.cost, each.content.hash))]
+            ranked += [each.content for each in sorted(equals, key=lambda each: each.cheaper)]
             equals = []
         equals.append(rung)
-    ranked += [each.content for each in sorted(equals, key=lambda each: (each.cost, each.content.hash))]
+    ranked += [each.content for each in sorted(equals, key=lambda each: each.cheaper)]
     return tuple(ranked)
 
 
@@ -94,18 +92,21 @@ class _Rung(NamedTuple):
     content: Content
     divergence: float
     given: bool
-    cost: float
 
     @property
-    def order(self) -> tuple[float, float, str]:
-        return (self.divergence, self.cost, self.content.hash)
+    def cheaper(self) -> tuple[int, str]:
+        return (self.content.artifact.bytes, self.content.hash)
+
+    @property
+    def order(self) -> tuple[float, int, str]:
+        return (self.divergence, *self.cheaper)
 
 
-def _rung(content: Content, spec: ModelSpec, cost: float) -> _Rung:
+def _rung(content: Content, spec: ModelSpec) -> _Rung:
     given = _given(content, spec)
     if given is None:
-        return _Rung(content, prior_divergence(content.artifact.facts), given=False, cost=cost)
-    return _Rung(content, -2 * math.log(given) if given > 0 else math.inf, given=True, cost=cost)
+        return _Rung(content, prior_divergence(content.artifact.facts), given=False)
+    return _Rung(content, -2 * math.log(given) if given > 0 else math.inf, given=True)
 
 
 def _given(content: Content, spec: ModelSpec) -> float | None:

@@ -46,7 +46,7 @@ def spec(*contents: Content, **given: float) -> ModelSpec:
 
 
 def order(*contents: Content, **given: float) -> list[str]:
-    ranked = best_first(contents, spec(*contents, **given), cost=lambda each: each.artifact.bytes)
+    ranked = best_first(contents, spec(*contents, **given))
     return [each.variant for each in ranked]
 
 

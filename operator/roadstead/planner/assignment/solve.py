@@ -78,11 +78,24 @@ class _Work:
         return relaxed.bound
 
     def better(self) -> None:
-        """Replicas move to a better way to run, as long as that is worth more than a move."""
+        """Replicas move to a better way to run, as long as that is worth more than a move.
+
+        Who lacks some takes up what becomes free.
+        """
         for _ in range(_PASSES):
             bettered = [demand.name for demand in self._demands.values() if self._better(demand)]
             if not bettered:
                 return
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """The higher bands first, and in each the most useful."""
+        lacking = [demand for demand in self._demands.values() if self._missing(demand) > 0 and demand.options]
+        ranked = [(demand, sorted(demand.options, key=_most_useful_first)) for demand in lacking]
+        for demand, options in sorted(ranked, key=lambda each: (-each[0].band, -each[1][0].utility, each[0].name)):
+            for option in options:
+                while self._missing(demand) > 0 and self._put(demand, option):
+                    pass
 
     def _pack(self, demands: Sequence[Demand], relaxed: Relaxed) -> None:
         wanted = [

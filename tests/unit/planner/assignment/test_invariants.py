@@ -134,6 +134,22 @@ def test_nothing_that_finds_room_is_left_out(problem: Problem) -> None:
                 assert spot is None, (demand.name, option)
 
 
+def test_room_that_a_replica_gives_up_for_a_better_way_to_run_is_taken_up() -> None:
+    """Found by chance: the second demand began on both devices, and moved to the processor."""
+    small = Option(rung="small", kind="pair", shape=Shape(devices=1, device_bytes=9), utility=0.1)
+    beside = Option(rung="small", kind="pair", shape=Shape(host_bytes=1), utility=0.2)
+    over = Option(rung="large", kind="pair", shape=Shape(devices=2, device_bytes=2), utility=0.1)
+    problem = Problem(
+        machines=(Machine(name="m0", kind="pair", devices=(10, 10), host_bytes=12),),
+        demands=(
+            Demand(name="d0", replicas=1, options=(small,)),
+            Demand(name="d1", replicas=2, options=(beside, over), spread=True),
+        ),
+    )
+
+    assert Counter(each.demand for each in solve(problem).placed) == {"d0": 1, "d1": 1}
+
+
 @given(problems())
 def test_a_lower_band_holds_no_room_that_would_place_something_of_a_higher_one(problem: Problem) -> None:
     assignment = solve(problem)
