@@ -61,7 +61,8 @@ def replicas_lacking(
         return None
     lacking = spec.replicas - sum(slot.replicas for slot in observed)
     hashes = {content.hash for content in release.contents}
-    if lacking <= 0 or any(slot.content not in hashes for slot in observed):
+    ending = any(not slot.configured for slot in view.slots_of(model.key))
+    if lacking <= 0 or ending or any(slot.content not in hashes for slot in observed):
         return None
     contents = tuple(content for content in best_first(release.contents, spec) if below_floor(content, spec) is None)
     own = {slot.node for slot in observed}

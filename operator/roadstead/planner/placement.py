@@ -127,6 +127,7 @@ def deal_replicas(
         serving=frozenset(slot.node for slot in observed),
         holders={content.hash: view.holders(content.artifact.digest) for content in contents},
     )
+    _count_on_what_ends(table, view.slots_of(model.key))
     kept: dict[tuple[str, str], ObservedSlot] = {}
     for slot in standing.staying:
         if slot.release < release.number and not _still_best(table, slot):
@@ -171,6 +172,17 @@ def deal_replicas(
         unexplained=len(seats) - explained,
         questions=tuple(table.questions.values()),
     )
+
+
+def _count_on_what_ends(table: _Table, slots: tuple[ObservedSlot, ...]) -> None:
+    """The model's own engines that are being torn down make room for it; starting waits until they have."""
+    for slot in slots:
+        seat = table.seats.get(slot.node)
+        if slot.configured or seat is None or seat.facts is None:
+            continue
+        held = sum(lease.bytes for lease in seat.facts.leases if lease.slot == slot.name)
+        table.rooms.count_on(slot.node, held)
+        table.own.add(slot.node)
 
 
 def memory_of(content: Content, seat: Seat) -> int:
