@@ -47,6 +47,10 @@ class KeptTensorGroup(Kept):
 
 
 class KeptFacts(Kept):
+    """A newer operator may have read more of a header: that is passed over, since it names no content."""
+
+    model_config = ConfigDict(extra="ignore")
+
     format: Format
     architecture: str
     name: str

@@ -119,6 +119,18 @@ def test_what_an_earlier_version_wrote_can_be_read() -> None:
     assert revisions.from_record(json.loads(text)) == a_release(number=1)
 
 
+def test_facts_that_a_newer_operator_has_read_are_passed_over_and_anything_else_is_refused() -> None:
+    obj = json.loads(json.dumps(revisions.to_object(MODEL, a_release(number=1))))
+    (content,) = obj["data"]["contents"]
+
+    content["artifact"]["facts"]["somethingNew"] = 7
+    assert revisions.from_object(obj).release == a_release(number=1)
+
+    content["somethingNew"] = 7
+    with pytest.raises(Unreadable, match="somethingNew"):
+        revisions.from_object(obj)
+
+
 def test_a_revision_says_whose_it_is_and_cannot_be_adopted() -> None:
     obj = revisions.to_object(MODEL, a_release(number=7))
 
