@@ -10,16 +10,17 @@ The bound is that of a linear relaxation: no placement is worth more. Two rules 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from roadstead.planner.assignment.floor import Floor
-from roadstead.planner.assignment.problem import Assignment, Demand, Option, Problem, Standing
+from roadstead.planner.assignment.problem import Assignment, Demand, Option, Problem
 from roadstead.planner.assignment.solve import solve
 from tests.bench.figures import Figure, say
 from tests.bench.fleets import fleet
+from tests.fixtures.assignments import carried_out
 
 _FLEETS: Final = ((1000, 1000, 0.99, 3), (300, 1000, 0.97, 3), (1000, 4000, 0.97, 20))
 """Machines, models, and the aims: share of the bound, seconds."""
@@ -46,7 +47,7 @@ def measure_placement() -> tuple[Figure, ...]:
 
 
 def _after_a_loss(problem: Problem) -> tuple[Figure, ...]:
-    before = standing(problem, solve(problem))
+    before = carried_out(problem, solve(problem))
     lost = {machine.name for machine in problem.machines[:: int(1 / _LOST)]}
     less = replace(before, machines=tuple(each for each in problem.machines if each.name not in lost))
     assignment, took = _timed(less)
@@ -66,23 +67,12 @@ def _one_more(problem: Problem) -> tuple[Figure, ...]:
     """A model that comes to a fleet in which all others are served."""
     newcomer = problem.demands[-1]
     others = replace(problem, demands=problem.demands[:-1])
-    there = standing(others, solve(others))
+    there = carried_out(others, solve(others))
     assignment, took = _timed(replace(there, demands=(*there.demands, newcomer)))
     placed = sum(each.demand == newcomer.name for each in assignment.placed)
     return (
         Figure("one model more, replicas placed", f"{placed} of {newcomer.replicas}", ""),
         Figure("  in", f"{1000 * took:.0f} ms", "≤ 50 ms"),
-    )
-
-
-def standing(problem: Problem, assignment: Assignment) -> Problem:
-    """The fleet in which the assignment has been carried out."""
-    there: dict[str, list[Standing]] = defaultdict(list)
-    for each in assignment.placed:
-        there[each.demand].append(Standing(each.machine, each.option.rung, each.devices))
-    return replace(
-        problem,
-        demands=tuple(replace(demand, standing=tuple(there[demand.name])) for demand in problem.demands),
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadstead.planner.assignment.floor import Floor
-from roadstead.planner.assignment.problem import Assignment, Demand, Machine, Option, Problem, Shape, Standing
+from roadstead.planner.assignment.problem import Assignment, Demand, Machine, Option, Problem, Shape
 from roadstead.planner.assignment.solve import solve
+from tests.fixtures.assignments import carried_out
 
 KINDS = {"cpu": (), "card": (10,), "pair": (10, 10), "four": (8, 8, 8, 8)}
 HOST = 12
@@ -57,17 +58,6 @@ def problems(draw: st.DrawFn) -> Problem:
         for number in range(draw(st.integers(0, 6)))
     )
     return Problem(machines=machines, demands=demands, stay_bonus=draw(st.sampled_from((0.0, 0.3))))
-
-
-def standing(problem: Problem, assignment: Assignment) -> Problem:
-    """The fleet in which the assignment has been carried out."""
-    there: dict[str, list[Standing]] = defaultdict(list)
-    for each in assignment.placed:
-        there[each.demand].append(Standing(each.machine, each.option.rung, each.devices))
-    return replace(
-        problem,
-        demands=tuple(replace(demand, standing=tuple(there[demand.name])) for demand in problem.demands),
-    )
 
 
 def where(assignment: Assignment) -> Counter[tuple[str, str, str]]:
@@ -117,7 +107,7 @@ def test_the_order_in_which_things_are_told_does_not_matter(problem: Problem, dr
 @given(problems())
 def test_what_was_assigned_once_is_assigned_again(problem: Problem) -> None:
     first = solve(problem)
-    assert where(solve(standing(problem, first))) == where(first)
+    assert where(solve(carried_out(problem, first))) == where(first)
 
 
 @given(problems())
