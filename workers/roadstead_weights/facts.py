@@ -28,6 +28,8 @@ class TensorGroup:
     """Bytes these tensors occupy in the file."""
     repackable_bytes: int = 0
     """Of those, bytes of two-dimensional tensors whose rows a CPU backend may rearrange, lookup tables not."""
+    looked_up_bytes: int = 0
+    """Of the repackable, bytes that are needed unchanged as well: an embedding that is the output head, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,13 +247,15 @@ def _groups(tensors: Sequence[Tensor]) -> tuple[TensorGroup, ...]:
     sums: dict[str, list[int]] = {}
     tied = all(tensor.name != _HEAD for tensor in tensors)
     for tensor in tensors:
-        group = sums.setdefault(tensor.type.name, [0, 0, 0])
+        group = sums.setdefault(tensor.type.name, [0, 0, 0, 0])
         group[0] += tensor.elements
         group[1] += tensor.bytes
-        group[2] += tensor.bytes if _may_be_repacked(tensor, tied=tied) else 0
+        repacked = _may_be_repacked(tensor, tied=tied)
+        group[2] += tensor.bytes if repacked else 0
+        group[3] += tensor.bytes if repacked and tensor.name == _EMBEDDING else 0
     return tuple(
-        TensorGroup(type=name, elements=elements, bytes=size, repackable_bytes=repackable)
-        for name, (elements, size, repackable) in sorted(sums.items())
+        TensorGroup(type=name, elements=elements, bytes=size, repackable_bytes=repackable, looked_up_bytes=looked_up)
+        for name, (elements, size, repackable, looked_up) in sorted(sums.items())
     )
 
 

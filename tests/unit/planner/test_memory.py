@@ -88,6 +88,16 @@ def test_what_is_rearranged_is_held_once_unless_it_is_so_little_that_mapping_is_
     assert (estimate.weights + estimate.repacked) / MIB == pytest.approx(weights)
 
 
+def test_an_embedding_that_is_the_output_head_as_well_is_held_twice_all_the_same() -> None:
+    facts = smollm2("Q4_0", 85.8, repackable=57.0)
+    (group,) = facts.tensors
+    tied = replace(facts, tensors=(replace(group, looked_up_bytes=int(15.2 * MIB)),))
+
+    estimate = estimate_llama_cpp(tied, context_tokens=512, concurrency=1, isa=("avx2",))
+
+    assert (estimate.weights + estimate.repacked) / MIB == pytest.approx(85.8 + 15.2)
+
+
 def test_a_larger_tokenizer_and_more_sequences_cost_the_process_more() -> None:
     """Measured with a vocabulary grown by 98,304 tokens and as many merges: 37 to 38 MiB beside the tensors."""
     small = replace(smollm2("Q4_1", 92.1), vocabulary_merges=48_900)

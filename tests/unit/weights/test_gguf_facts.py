@@ -53,7 +53,7 @@ def test_tensors_are_grouped_by_type_and_a_tied_embedding_is_repacked_as_the_out
     assert facts_of(Gguf().bytes()).tensors == (
         TensorGroup(type="F32", elements=64, bytes=256),
         TensorGroup(type="Q4_0", elements=4096, bytes=2304, repackable_bytes=2304),
-        TensorGroup(type="Q8_0", elements=1024, bytes=1088, repackable_bytes=1088),
+        TensorGroup(type="Q8_0", elements=1024, bytes=1088, repackable_bytes=1088, looked_up_bytes=1088),
     )
 
 

@@ -40,10 +40,13 @@ class Kept(BaseModel):
 
 
 class KeptTensorGroup(Kept):
+    model_config = ConfigDict(extra="ignore")  # as of all facts, see below
+
     type: str
     elements: int
     bytes: int
     repackable_bytes: int
+    looked_up_bytes: int = 0  # revisions written before it was read lack it
 
 
 class KeptFacts(Kept):

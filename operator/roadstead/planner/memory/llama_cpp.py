@@ -21,7 +21,7 @@ from roadstead.planner.memory.activations import mask_bytes, peak_bytes, quantiz
 from roadstead.planner.memory.header import Header
 from roadstead.planner.memory.layers import layers_of, window_tokens
 from roadstead_weights.facts import ModelFacts
-from roadstead_weights.repacking import better_read, repacked_bytes
+from roadstead_weights.repacking import held_twice_bytes
 
 _MICRO_BATCH: Final = 512
 """llama.cpp's default ``n_ubatch``: rows computed at once."""
@@ -95,7 +95,7 @@ def estimate_llama_cpp(
         compute += quantized_cache_bytes(header, rows)
     return MemoryEstimate(
         weights=facts.tensor_bytes,
-        repacked=0 if better_read(facts, isa) else repacked_bytes(facts, isa),
+        repacked=held_twice_bytes(facts, isa),
         kv_cache=int(kv_bytes * concurrency),
         states=states * concurrency,
         compute=compute,

@@ -29,7 +29,7 @@ MODEL = Model(
 
 sizes = st.integers(0, 2**53)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-groups = st.builds(TensorGroup, type=texts, elements=sizes, bytes=sizes, repackable_bytes=sizes)
+groups = st.builds(TensorGroup, type=texts, elements=sizes, bytes=sizes, repackable_bytes=sizes, looked_up_bytes=sizes)
 facts = st.builds(
     ModelFacts,
     format=st.sampled_from(Format),
