@@ -187,6 +187,10 @@ class _Fleet:
             found[kind] = (sum(free), max(free))
         return found
 
+    @cached_property
+    def _kind_on(self) -> Mapping[str, _Kind]:
+        return {seat.node.name: kind for kind, seats in self._seats.items() for seat in seats}
+
     def _ways(self, wanted: Wanted) -> Iterable[tuple[_Kind, int, Content, int]]:
         """Kinds that it may be served on, and of each content its place in the ladder and the bytes it needs there."""
         for kind, seats in self._seats.items():
@@ -215,8 +219,8 @@ class _Fleet:
     def demand(self, wanted: Wanted, holders: Callable[[str], frozenset[str]]) -> Demand:
         worth = _worth(wanted)
         there = {content.hash: holders(content.artifact.digest) for content in wanted.contents}
-        open_to_it = {seat.node.name: kind for kind, seats in self._seats.items() for seat in seats}
-        held = {(rung, open_to_it[node]) for rung, nodes in there.items() for node in nodes if node in open_to_it}
+        drawn = frozenset((rung, node) for rung, nodes in there.items() for node in nodes if node in self._kind_on)
+        held = {(rung, self._kind_on[node]) for rung, node in drawn}
         return Demand(
             name=wanted.uid,
             replicas=wanted.replicas,
@@ -231,7 +235,7 @@ class _Fleet:
             ),
             spread=True,
             barred=wanted.barred,
-            drawn=frozenset((rung, node) for rung, nodes in there.items() for node in nodes if node in open_to_it),
+            drawn=drawn,
         )
 
 

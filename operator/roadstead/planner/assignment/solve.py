@@ -183,7 +183,7 @@ class _Work:
         """The replica by the first of these ways that has room without it; else as it is."""
         self._floor.take(placed)
         for option in better:
-            spot = self._spot(demand, option)
+            spot = self._floor.spot(demand, option)
             if spot is not None:
                 return self._floor.put(demand.name, option, spot)
         self._floor.put_back(placed)
@@ -199,11 +199,8 @@ class _Work:
     def _missing(self, demand: Demand) -> int:
         return demand.replicas - len(self._of[demand.name])
 
-    def _spot(self, demand: Demand, option: Option) -> Spot | None:
-        return self._floor.spot(demand, option)
-
     def _put(self, demand: Demand, option: Option) -> bool:
-        return self._put_at(demand, option, self._spot(demand, option))
+        return self._put_at(demand, option, self._floor.spot(demand, option))
 
     def _put_at(self, demand: Demand, option: Option, spot: Spot | None) -> bool:
         if spot is None or self._floor.refuses(demand, option.rung, spot.machine):

@@ -91,7 +91,7 @@ def estimate_llama_cpp(
     state = max((layer.state_bytes for layer in layers), default=0)
     compute = peak_bytes(header, rows=rows, sequences=concurrency, state_bytes=state)
     compute += mask_bytes(rows, seen) + mask_bytes(rows, windowed) + score_bytes(header, rows, seen)
-    if "f16" not in {keys, values} or keys != values:
+    if (keys, values) != ("f16", "f16"):
         compute += quantized_cache_bytes(header, rows)
     return MemoryEstimate(
         weights=facts.tensor_bytes,
