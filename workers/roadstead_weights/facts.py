@@ -14,6 +14,25 @@ class Format(StrEnum):
     """The container of a set of weights."""
 
     GGUF = "GGUF"
+    SAFETENSORS = "SafeTensors"
+
+
+class Scheme(StrEnum):
+    """How the weights of linear layers are stored, as engines' kernels tell it apart."""
+
+    GGML = "GGML"
+    """Blocks, each tensor in its own type."""
+    PLAIN = "Plain"
+    """Floating point of 16 or 32 bits."""
+    GPTQ = "GPTQ"
+    AWQ = "AWQ"
+    FP8 = "FP8"
+    INT8 = "INT8"
+    """Weights and activations."""
+    NVFP4 = "NVFP4"
+    MXFP4 = "MXFP4"
+    MXFP8 = "MXFP8"
+    BITSANDBYTES = "BitsAndBytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +86,13 @@ class ModelFacts:
     What an architecture keeps in memory depends on keys that no other has; engines read these, and so do estimates.
     Empty for facts that were kept before it was recorded: then only the named fields are known.
     """
+    scheme: Scheme = Scheme.GGML
+    dtype: str = ""
+    """What the config says it computes in: ``bfloat16``, ``float16``, ``float32``; empty in formats without such."""
+    weight_bits: int = 0
+    """Of a quantized weight; 0 where tensors differ or nothing is quantized."""
+    group_size: int = 0
+    """Weights of a row that share a scale; -1: the whole row; 0: none do, or that is the type's own matter."""
     chat_template: bool = False
     """Whether the file carries a chat template; without one only ``Completion`` makes sense."""
     licence: str = ""

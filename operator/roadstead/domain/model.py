@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class ModelKey(NamedTuple):
@@ -50,6 +50,10 @@ class VariantSpec:
     """1.0 = the unquantized model. Overrides what is usual for the variant's type."""
 
 
+PROMPT_TOKENS: Final = 1000
+"""Length of the prompt that a time to the first token is promised for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
     """What a replica must be able to do, whatever variant it runs."""
@@ -61,6 +65,8 @@ class Requirements:
     cache_type: CacheType = CacheType.F16
     min_tokens_per_second: float | None = None
     """Of one stream. Policy: where a replica was seen to be slower it is not started, and moves on."""
+    max_seconds_to_first_token: float | None = None
+    """For a prompt of ``PROMPT_TOKENS``. Policy, as the speed is."""
     min_quality: float | None = None
     """Below it no variant is served, whatever else fits. Policy, like replicas and placement."""
 
@@ -72,6 +78,8 @@ class PlacementPolicy:
     pools: tuple[str, ...] = ()
     """Empty means every pool."""
     node_selector: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
+    """The higher takes room from the lower where there is not enough for both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
+from roadstead.domain.inventory import Device
 from roadstead.domain.model import Condition, Model, ModelKey
 from roadstead.domain.release import Artifact, Release
 from roadstead.domain.workload import NodePod, WorkerTemplate, Workloads
@@ -160,6 +161,15 @@ class AgentFacts:
     """Content hash and the memory that an engine really used on this node."""
     measured_speeds: tuple[tuple[str, float], ...] = ()
     """Content hash and the tokens a second that one stream got from it here."""
+    measured_waits: tuple[tuple[str, float], ...] = ()
+    """Content hash and the seconds that a prompt of ``PROMPT_TOKENS`` would wait for its first token, from what was
+    seen here."""
+    memory_bandwidth: float | None = None
+    """Bytes a second that all cores together were seen to read."""
+    devices: tuple[Device, ...] = ()
+    """Accelerators, as the vendor's own library tells of them."""
+    ambiguities: tuple[str, ...] = ()
+    """Contradictions in what the agent read, in words."""
 
     def weight(self, digest: str) -> Weight | None:
         """The artifact in this node's store."""

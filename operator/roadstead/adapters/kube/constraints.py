@@ -134,5 +134,16 @@ EngineName = Annotated[
     Field(min_length=1, max_length=63),
     Rule.matching("[A-Z][A-Za-z0-9]*", "must be an engine's name, as LlamaCpp"),
 ]
+Seconds = Annotated[
+    str,
+    Field(max_length=12),
+    Rule.matching("0*[1-9][0-9]{0,5}(ms|s|m)", "must be a length of time above 0, as 500ms, 2s or 1m"),
+]
 OneLine = Annotated[str, Field(min_length=1, max_length=512), NO_CONTROL_CHARACTERS]
 """A short string for which only its length and its being one line matter."""
+
+
+def in_seconds(text: str) -> float:
+    """Of what :data:`Seconds` accepts."""
+    number, unit = re.fullmatch("([0-9]+)(ms|s|m)", text, re.ASCII).groups()  # type: ignore[union-attr]
+    return int(number) * {"ms": 0.001, "s": 1.0, "m": 60.0}[unit]

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from roadstead.adapters.kube.constraints import Digest, DnsName, LabelValue, Rule, ServedName, Source, Strict, Told
+from roadstead.adapters.kube.constraints import (
+    Digest,
+    DnsName,
+    LabelValue,
+    Rule,
+    Seconds,
+    ServedName,
+    Source,
+    Strict,
+    Told,
+)
 from roadstead.domain.model import CacheType, Task
 
 SLOT_ROWS = 64
@@ -46,6 +56,9 @@ class Requirements(Strict):
     min_tokens_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Tokens per second that one stream must get. A node that was seen to be slower is not used, as long as another has
     room; where nothing was measured yet, it is tried. A change makes no release."""
+    max_time_to_first_token: Seconds | None = None
+    """How long a prompt of 1,000 tokens may wait for its first answer, on a replica that has nothing else to do: 500ms,
+    2s. Used as minTokensPerSecond is. A change makes no release."""
     min_quality: Annotated[float, Field(gt=0, le=1)] | None = None
     """Below it no variant is served, even if nothing else fits; by the figures of variants[].quality. A change makes no
     release."""
@@ -63,6 +76,9 @@ class Placement(Strict):
         dict[str, Annotated[LabelValue, Field(description="Value of that label.")]], Field(max_length=16)
     ] = Field(default_factory=dict)
     """Labels that a node must have, as a Pod's nodeSelector."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """Where there is not room for all, a model of higher priority takes it from those of lower, as far as it needs it
+    to be served; between equal ones nothing is taken away."""
 
 
 def _names_are_unique(variants: tuple[Variant, ...]) -> bool:

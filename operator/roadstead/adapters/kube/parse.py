@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from roadstead.adapters.kube.api import Object
+from roadstead.adapters.kube.constraints import in_seconds
 from roadstead.adapters.kube.localmodel import LocalModelSpec
 from roadstead.adapters.kube.owned import is_true
 from roadstead.adapters.kube.resources import ModelRouteSpec
@@ -99,14 +100,23 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
                 concurrency=spec.requirements.concurrency,
                 cache_type=spec.requirements.cache_type,
                 min_tokens_per_second=spec.requirements.min_tokens_per_second,
+                max_seconds_to_first_token=_seconds(spec.requirements.max_time_to_first_token),
                 min_quality=spec.requirements.min_quality,
             ),
             replicas=spec.replicas,
             keep_releases=spec.keep_releases,
-            placement=PlacementPolicy(pools=spec.placement.pools, node_selector=pairs(spec.placement.node_selector)),
+            placement=PlacementPolicy(
+                pools=spec.placement.pools,
+                node_selector=pairs(spec.placement.node_selector),
+                priority=spec.placement.priority,
+            ),
         ),
         (),
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else in_seconds(text)
 
 
 def node(obj: Object) -> Node:
