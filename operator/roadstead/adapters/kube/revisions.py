@@ -19,7 +19,7 @@ from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Release
 from roadstead.domain.slot import shortened
-from roadstead_weights.facts import Format
+from roadstead_weights.facts import Format, Scheme
 
 MODEL_LABEL = f"{GROUP}/model"
 """On everything that belongs to a model; ``status.selector`` selects by it."""
@@ -73,6 +73,10 @@ class KeptFacts(Kept):
     sliding_window: int
     kv_lora_rank: int
     numbers: tuple[tuple[str, int | tuple[int, ...]], ...] = ()  # likewise
+    scheme: Scheme = Scheme.GGML  # likewise, and the next three
+    dtype: str = ""
+    weight_bits: int = 0
+    group_size: int = 0
     chat_template: bool
     licence: str
     extra: dict[str, str]
