@@ -38,9 +38,10 @@ from roadstead.planner.departure import plan_departure
 from roadstead.planner.ladder import PROGRESS, RETRY, Askable, Ladder, resolve_ladder
 from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
+from roadstead.planner.needs import memory_of
 from roadstead.planner.nodes import Seat, seats
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
-from roadstead.planner.placement import deal_replicas, memory_of
+from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.rankings import Rankings

@@ -1,7 +1,7 @@
 """Which nodes may serve a model, and why the others may not.
 
 A node's checks are a tuple, one a line: the first that speaks decides, and what it says is what a person reads. Room
-for the model's memory is not among them; that depends on the variant and is asked in ``placement``.
+for the model's memory is not among them; that depends on the variant and is asked in ``verdicts``.
 """
 
 from __future__ import annotations

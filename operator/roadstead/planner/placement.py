@@ -17,41 +17,25 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from heapq import nsmallest
 from itertools import islice
 
 from roadstead.domain.model import Model, ModelSpec
-from roadstead.domain.plan import Resolve, Verdict
-from roadstead.domain.quantity import in_words
+from roadstead.domain.plan import Verdict
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content, Release
-from roadstead.domain.snapshot import (
-    ObservedSlot,
-    ResolutionKey,
-    Resolved,
-    Unresolved,
-    WeightPhase,
-)
+from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.allotment import Offers
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
-from roadstead.planner.engine_args import cache_types
-from roadstead.planner.ladder import due
-from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
-from roadstead.planner.nodes import (
-    Seat,
-    awaits,
-    engine_verdict,
-    haste,
-    selection_verdict,
-    start_verdict,
-)
+from roadstead.planner.needs import bytes_needed, memory_of
+from roadstead.planner.nodes import Seat, haste, selection_verdict, start_verdict
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
-from roadstead.planner.speed import too_slow
 from roadstead.planner.standing import look_at_standing
+from roadstead.planner.verdicts import Case, asks_first, content_verdict
 from roadstead.planner.view import View
 
 _EXPLAINED = 8
@@ -60,33 +44,27 @@ _HOLDERS = 8
 """Nodes that have an artifact and are looked at for it, the emptiest of them; many models share some artifacts."""
 
 
-@dataclass(slots=True)
-class _Table:
+@dataclass(slots=True, kw_only=True)
+class _Table(Case):
     """The deal as it is being made."""
 
-    spec: ModelSpec
     contents: tuple[Content, ...]
     seats: Mapping[str, Seat]
-    view: View
     rooms: Rooms
     ranking: Ranking
     least: int
     """Bytes that the smallest of the contents needs, wherever that may be."""
-    now: datetime
     own: set[str] = field(default_factory=set)
     """Nodes whose room is not what the ranking goes by: with replicas of this model, dealt or leaving."""
     refused: dict[str, None] = field(default_factory=dict)
     """Nodes that nothing of the model can start on, in the order in which they were looked at."""
     unasked: set[str] = field(default_factory=set)
     """Of these, nodes that are asked now for the first time whether they can have the artifact."""
-    serving: frozenset[str] = frozenset()
-    """Nodes that the model has slots on."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By node and content hash."""
     holders: dict[str, frozenset[str]] = field(default_factory=dict)
     """By content hash, nodes that have its artifact or are fetching it."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
-    questions: dict[ResolutionKey, Resolve] = field(default_factory=dict)
 
     def on(self, node: str) -> int:
         """Replicas dealt to a node so far."""
@@ -121,7 +99,7 @@ def deal_replicas(
         view=view,
         rooms=rooms.after_leaving(leaving),
         ranking=rankings.of(model.checked_spec),
-        least=min((_needed(content, isa) for content in contents for isa in rankings.isas), default=0),
+        least=min((bytes_needed(content, isa) for content in contents for isa in rankings.isas), default=0),
         now=now,
         own={slot.node for slot in observed},
         serving=frozenset(slot.node for slot in observed),
@@ -185,24 +163,6 @@ def _count_on_what_ends(table: _Table, slots: tuple[ObservedSlot, ...]) -> None:
         table.own.add(slot.node)
 
 
-def memory_of(content: Content, seat: Seat) -> int:
-    """Bytes a replica of this content needs on this node."""
-    return _needed(content, seat.facts.isa if seat.facts is not None else ())
-
-
-@lru_cache(maxsize=1 << 12)
-def _needed(content: Content, isa: tuple[str, ...]) -> int:
-    keys, values = cache_types(content.engine_args)
-    return estimate_llama_cpp(
-        content.artifact.facts,
-        context_tokens=content.context_tokens,
-        concurrency=content.concurrency,
-        isa=isa,
-        keys=keys,
-        values=values,
-    ).total
-
-
 def _selected(seat: Seat | None, spec: ModelSpec) -> bool:
     return seat is not None and selection_verdict(seat, spec) is None
 
@@ -216,7 +176,7 @@ def _still_best(table: _Table, slot: ObservedSlot) -> bool:
     for content in table.contents:
         if content.hash == slot.content:
             return True
-        if _content_verdict(table, content, seat, room=room) is None:
+        if content_verdict(table, content, seat, room=room) is None:
             return False
     return True
 
@@ -241,7 +201,7 @@ def _grow(table: _Table, replicas: int, offers: Offers) -> None:
         content = by_hash[rung]
         if _takes(table, node, content):
             _put(table, node, content)
-        elif _asks_first(table, content, node):
+        elif asks_first(table, content, node):
             asked_first += 1  # its answer is a turn away, and the replica is not dealt elsewhere meanwhile
     while table.counts.total() + asked_first < replicas:
         offer = _best_offer(table)
@@ -255,7 +215,7 @@ def _takes(table: _Table, node: str, content: Content) -> bool:
     seat = table.seats[node]
     if node in table.own or start_verdict(seat, table.spec) is not None:
         return False
-    return _content_verdict(table, content, seat, room=table.rooms.free(node)) is None
+    return content_verdict(table, content, seat, room=table.rooms.free(node)) is None
 
 
 def _put(table: _Table, node: str, content: Content) -> None:
@@ -312,11 +272,11 @@ def _offer(table: _Table, node: str) -> Content | None:
     if start_verdict(seat, table.spec) is None:
         room = table.rooms.free(node)
         for content in table.contents:
-            if _content_verdict(table, content, seat, room=room) is None:
+            if content_verdict(table, content, seat, room=room) is None:
                 if node not in table.unasked:
                     return content
                 break  # a better one may be had here: the answer is a turn away
-            if _asks_first(table, content, node):
+            if asks_first(table, content, node):
                 table.unasked.add(node)
     table.refused[node] = None
     return None
@@ -338,14 +298,14 @@ def _explain_node(table: _Table, seat: Seat) -> None:
     short = table.counts.total() < table.spec.replicas
     best: Content | None = None
     for content in table.contents:
-        verdict = below_floor(content, table.spec) or blocked or _content_verdict(table, content, seat, room=room)
+        verdict = below_floor(content, table.spec) or blocked or content_verdict(table, content, seat, room=room)
         if verdict is None and best is not None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
         elif verdict is None:
             best = content
         chosen = table.counts[seat.node.name, content.hash] > 0
         if chosen and short:  # why not one more of it
-            verdict = _content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
+            verdict = content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
         if verdict is not None and (short or not chosen):
             table.refusals[content.variant, seat.node.name] = verdict
 
@@ -357,69 +317,11 @@ def _room_with_own(table: _Table, seat: Seat) -> int:
     return table.rooms.free(node) + own
 
 
-def _content_verdict(table: _Table, content: Content, seat: Seat, *, room: int) -> Verdict | None:
-    facts = seat.facts
-    if facts is None:
-        return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
-    unfit = below_floor(content, table.spec) or too_slow(content, facts, table.spec, table.view)
-    if unfit is not None:
-        return unfit
-    # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
-    counted_on = seat.node.name in table.serving and awaits(seat, content.engine_image)
-    verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
-    if verdict is not None and not counted_on:
-        return verdict
-    needed = memory_of(content, seat)
-    if needed > facts.budget_bytes:
-        # Says nothing of what is free: that moves, and would make no difference.
-        return Verdict(
-            reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, the node has {in_words(facts.budget_bytes)}: "
-            f"{needed - facts.budget_bytes} bytes short",
-        )
-    if needed > room:
-        return Verdict(
-            reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, {in_words(room)} of {in_words(facts.budget_bytes)} are free: "
-            f"{needed - room} bytes short",
-        )
-    return _source_verdict(table, content, seat)
-
-
 def _bridge_fits(table: _Table, content: Content, node: str) -> bool:
     seat = table.seats[node]
     if start_verdict(seat, table.spec) is not None:
         return False
-    return _content_verdict(table, content, seat, room=table.rooms.free(node)) is None
-
-
-def _source_verdict(table: _Table, content: Content, seat: Seat) -> Verdict | None:
-    """Whether the artifact is on the node or can be had there."""
-    node = seat.node.name
-    weight = seat.facts.weight(content.artifact.digest) if seat.facts is not None else None
-    if weight is not None and weight.phase is WeightPhase.FAILED:
-        return Verdict(reason=Reason.of_agent(weight.code), message=weight.message)
-    if weight is not None or not content.source.startswith("file:"):
-        return None
-    keys = [key for key in table.view.snapshot.resolutions if (key.node, key.source) == (node, content.source)]
-    answers = [table.view.snapshot.resolutions[key] for key in keys]
-    if any(isinstance(answer, Resolved) and answer.artifact.digest == content.artifact.digest for answer in answers):
-        return None
-    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
-    if due(table.view.snapshot.resolutions.get(question), table.now):
-        table.questions[question] = Resolve(key=question)
-    refusal = table.view.snapshot.resolutions.get(question) or next(
-        (a for a in answers if isinstance(a, Unresolved)), None
-    )
-    if isinstance(refusal, Unresolved):
-        return Verdict(reason=Reason.of_agent(refusal.code), message=refusal.message)
-    return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
-
-
-def _asks_first(table: _Table, content: Content, node: str) -> bool:
-    """Whether nothing but an answer that was never asked for keeps the content off the node."""
-    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
-    return question in table.questions and question not in table.view.snapshot.resolutions
+    return content_verdict(table, content, seat, room=table.rooms.free(node)) is None
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:

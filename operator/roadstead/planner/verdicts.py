@@ -1,0 +1,95 @@
+"""Whether a content may run on a node, and in words why not: what placement decides by and what people are told.
+
+What is asked of the node whatever runs there is in ``nodes``. A file that nobody has looked for on the node yet is a
+verdict as well: it is being asked for, and the question is noted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from roadstead.domain.model import ModelSpec
+from roadstead.domain.plan import Resolve, Verdict
+from roadstead.domain.quantity import in_words
+from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Content
+from roadstead.domain.snapshot import ResolutionKey, Resolved, Unresolved, WeightPhase
+from roadstead.planner.ladder import due
+from roadstead.planner.needs import memory_of
+from roadstead.planner.nodes import Seat, awaits, engine_verdict
+from roadstead.planner.quality import below_floor
+from roadstead.planner.speed import too_slow
+from roadstead.planner.view import View
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """The model that nodes are looked at for."""
+
+    spec: ModelSpec
+    view: View
+    now: datetime
+    serving: frozenset[str] = frozenset()
+    """Nodes that the model has slots on."""
+    questions: dict[ResolutionKey, Resolve] = field(default_factory=dict)
+    """Files that have to be asked for before more can be said; they are added to."""
+
+
+def content_verdict(case: Case, content: Content, seat: Seat, *, room: int) -> Verdict | None:
+    """None if a replica of this content may run on this node, where ``room`` bytes are free for it."""
+    facts = seat.facts
+    if facts is None:
+        return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
+    unfit = below_floor(content, case.spec) or too_slow(content, facts, case.spec, case.view)
+    if unfit is not None:
+        return unfit
+    # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
+    counted_on = seat.node.name in case.serving and awaits(seat, content.engine_image)
+    verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
+    if verdict is not None and not counted_on:
+        return verdict
+    needed = memory_of(content, seat)
+    if needed > facts.budget_bytes:
+        # Says nothing of what is free: that moves, and would make no difference.
+        return Verdict(
+            reason=Reason.INSUFFICIENT_RAM,
+            message=f"needs {in_words(needed)}, the node has {in_words(facts.budget_bytes)}: "
+            f"{needed - facts.budget_bytes} bytes short",
+        )
+    if needed > room:
+        return Verdict(
+            reason=Reason.INSUFFICIENT_RAM,
+            message=f"needs {in_words(needed)}, {in_words(room)} of {in_words(facts.budget_bytes)} are free: "
+            f"{needed - room} bytes short",
+        )
+    return _source_verdict(case, content, seat)
+
+
+def _source_verdict(case: Case, content: Content, seat: Seat) -> Verdict | None:
+    """Whether the artifact is on the node or can be had there."""
+    node = seat.node.name
+    weight = seat.facts.weight(content.artifact.digest) if seat.facts is not None else None
+    if weight is not None and weight.phase is WeightPhase.FAILED:
+        return Verdict(reason=Reason.of_agent(weight.code), message=weight.message)
+    if weight is not None or not content.source.startswith("file:"):
+        return None
+    keys = [key for key in case.view.snapshot.resolutions if (key.node, key.source) == (node, content.source)]
+    answers = [case.view.snapshot.resolutions[key] for key in keys]
+    if any(isinstance(answer, Resolved) and answer.artifact.digest == content.artifact.digest for answer in answers):
+        return None
+    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
+    if due(case.view.snapshot.resolutions.get(question), case.now):
+        case.questions[question] = Resolve(key=question)
+    refusal = case.view.snapshot.resolutions.get(question) or next(
+        (a for a in answers if isinstance(a, Unresolved)), None
+    )
+    if isinstance(refusal, Unresolved):
+        return Verdict(reason=Reason.of_agent(refusal.code), message=refusal.message)
+    return Verdict(reason=Reason.RESOLVING, message=f"is being asked for {content.source}")
+
+
+def asks_first(case: Case, content: Content, node: str) -> bool:
+    """Whether nothing but an answer that was never asked for keeps the content off the node."""
+    question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)
+    return question in case.questions and question not in case.view.snapshot.resolutions
