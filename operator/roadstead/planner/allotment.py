@@ -224,6 +224,7 @@ class _Fleet:
         return Demand(
             name=wanted.uid,
             replicas=wanted.replicas,
+            band=wanted.spec.placement.priority,
             options=tuple(
                 Option(
                     rung=content.hash,
