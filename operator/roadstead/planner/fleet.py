@@ -126,7 +126,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
     )
     models = sorted(snapshot.models, key=lambda model: model.rank)
     found = {model.uid: _look_at(draft, model) for model in models if not model.deleting and model.spec is not None}
-    offers = allot(
+    allotment = allot(
         [each.wanted for each in found.values() if isinstance(each, _Awake) and each.wanted is not None],
         seats=places,
         rooms=rooms,
@@ -139,7 +139,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         elif model.spec is None:
             _leave_as_it_is(draft, model)
         else:
-            _serve(draft, model, found[model.uid], offers.get(model.uid, ()))
+            _serve(draft, model, found[model.uid], allotment.offers.get(model.uid, ()))
     orphans = _sweep_orphans(draft)
     protection = pods.protection(draft.put)
     return FleetPlan(
@@ -157,6 +157,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         reports=tuple(draft.reports),
         pools=report_pools(told, adoption=adoption, pods=pods, held=orphans.held),
         held=orphans.held,
+        assignment_gap=allotment.gap,
         wake_after_seconds=min(draft.wakes, default=None),
     )
 
