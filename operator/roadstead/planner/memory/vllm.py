@@ -86,7 +86,11 @@ def needs_of_vllm(facts: ModelFacts, *, context_tokens: int, concurrency: int, d
 
 
 def kv_cache_bytes(facts: ModelFacts, *, context_tokens: int, concurrency: int, devices: int) -> int:
-    """What ``--kv-cache-memory-bytes`` has to say, on each device, for so many sequences of full length at once."""
+    """What ``--kv-cache-memory-bytes`` has to say, on each device, for so many sequences of full length at once.
+
+    The share that vLLM is told to use (``--gpu-memory-utilization``) then decides nothing, but vLLM still does not
+    start where less than that is free.
+    """
     return _cache(facts, context_tokens=context_tokens, concurrency=concurrency, devices=devices, least=False)
 
 
