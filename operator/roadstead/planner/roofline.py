@@ -11,7 +11,7 @@ than memory is read; a prompt costs two operations for each active weight and to
 Against published speeds (XiongjieDai/GPU-Benchmarks-on-LLM-Inference: README.md; a vLLM sweep on an A100) and our own
 this is right within a factor of 1.4 for tokens on devices and of 2.2 for tokens on a host and for prompts, mostly too
 low. What such a figure refuses is never measured, so nothing corrects it: beside what is expected stands the best that
-is possible, and only that refuses.
+is possible, with an empty context and all of the bandwidth or arithmetic, and only that refuses.
 """
 
 from __future__ import annotations
@@ -53,6 +53,13 @@ class Active(NamedTuple):
 
     bytes: int
     weights: int
+    looked_up: int
+    """Of the weights the table of tokens, of which one row is read, unless it is the output head as well."""
+
+    @property
+    def least_bytes(self) -> int:
+        """What is read in any case."""
+        return self.bytes * max(0, self.weights - self.looked_up) // max(1, self.weights)
 
 
 class Computed(NamedTuple):
@@ -69,9 +76,10 @@ def active(facts: ModelFacts) -> Active | None:
     """
     total = sum(_weights(group, facts) for group in facts.tensors)
     header = Header(facts)
+    table = facts.vocabulary_size * header.embedding
     used = header.number("expert_used_count")
     if not used:
-        return Active(bytes=facts.tensor_bytes, weights=total)
+        return Active(bytes=facts.tensor_bytes, weights=total, looked_up=table)
     count = header.number("expert_count")
     layers = max(0, header.blocks - header.number("leading_dense_block_count"))
     layers //= max(1, header.number("interleave_moe_layer_step", 1))
@@ -79,19 +87,20 @@ def active(facts: ModelFacts) -> Active | None:
     if not 0 < experts < total or used > count:
         return None
     share = 1 - experts * (1 - used / count) / total
-    return Active(bytes=int(share * facts.tensor_bytes), weights=int(share * total))
+    return Active(bytes=int(share * facts.tensor_bytes), weights=int(share * total), looked_up=table)
 
 
 def decode_on_host(
     facts: ModelFacts, *, bandwidth: float, context_tokens: int, keys: str = "f16", values: str = "f16"
 ) -> Computed | None:
     """Tokens a second of one stream that has so many tokens already; ``bandwidth`` is bytes a second of all cores."""
-    read = _read(facts, context_tokens, keys, values)
-    if not read:
+    through = active(facts)
+    if through is None or not through.least_bytes:
         return None
+    read = through.bytes + _kept(facts, context_tokens, keys, values)
     return Computed(
         expected=_OF_HOST * _unpacking(facts) * bandwidth / read,
-        best=_BEST_OF_HOST * bandwidth / read,
+        best=_BEST_OF_HOST * bandwidth / through.least_bytes,
     )
 
 
@@ -104,14 +113,14 @@ def decode_on_devices(
     values: str = "f16",
 ) -> Computed | None:
     """Tokens a second of one stream on devices that hold the model together."""
-    read = _read(facts, context_tokens, keys, values)
-    if not read or not speeds:
+    through = active(facts)
+    if through is None or not through.least_bytes or not speeds:
         return None
     bandwidth = min(speed.bandwidth for speed in speeds)
-    together = _together(facts, len(speeds))
+    read = through.bytes + _kept(facts, context_tokens, keys, values)
     return Computed(
-        expected=_OF_DEVICE * _unpacking(facts) * together * bandwidth / read,
-        best=(1 if facts.format is Format.GGUF else len(speeds)) * bandwidth / read,
+        expected=_OF_DEVICE * _unpacking(facts) * _together(facts, len(speeds)) * bandwidth / read,
+        best=(1 if facts.format is Format.GGUF else len(speeds)) * bandwidth / through.least_bytes,
     )
 
 
@@ -120,23 +129,22 @@ def first_token_on_devices(facts: ModelFacts, speeds: Sequence[DeviceSpeed], *, 
     through = active(facts)
     if through is None or not through.weights or not speeds:
         return None
-    arithmetic = min(_arithmetic(speed, facts) for speed in speeds)
     operations = _OPERATIONS * through.weights * prompt_tokens
+    usual = _OF_ARITHMETIC[facts.format] * min(_arithmetic(speed, facts) for speed in speeds)
+    most = min(_most_arithmetic(speed, facts) for speed in speeds)
+    computed = _OPERATIONS * max(0, through.weights - through.looked_up) * prompt_tokens
     return Computed(
-        expected=operations / (_OF_ARITHMETIC[facts.format] * _together(facts, len(speeds)) * arithmetic),
-        best=operations / (len(speeds) * arithmetic),
+        expected=operations / (_together(facts, len(speeds)) * usual),
+        best=computed / (len(speeds) * most),
     )
 
 
-def _read(facts: ModelFacts, context_tokens: int, keys: str, values: str) -> int:
-    """Bytes for one token; 0 if not known. States of recurrent layers are read and written."""
-    through = active(facts)
-    if through is None or not through.bytes:
-        return 0
+def _kept(facts: ModelFacts, context_tokens: int, keys: str, values: str) -> int:
+    """Bytes of the context that are read for one token. States of recurrent layers are read and written."""
     if facts.format is Format.SAFETENSORS:
-        return through.bytes + kv_cache_bytes(facts, context_tokens=context_tokens, concurrency=1, devices=1)
+        return kv_cache_bytes(facts, context_tokens=context_tokens, concurrency=1, devices=1)
     kept = estimate_llama_cpp(facts, context_tokens=context_tokens, concurrency=1, isa=(), keys=keys, values=values)
-    return through.bytes + kept.kv_cache + 2 * kept.states
+    return kept.kv_cache + 2 * kept.states
 
 
 def _unpacking(facts: ModelFacts) -> float:
@@ -160,6 +168,14 @@ def _arithmetic(speed: DeviceSpeed, facts: ModelFacts) -> float:
     if facts.scheme in {Scheme.FP8, Scheme.MXFP8, Scheme.NVFP4}:
         return speed.fp8
     return speed.int8 if facts.scheme is Scheme.INT8 else speed.fp16
+
+
+def _most_arithmetic(speed: DeviceSpeed, facts: ModelFacts) -> float:
+    """Whatever kernels there may be: llama.cpp computes with 8 bits as well, and new devices with 4, twice as fast."""
+    if facts.scheme is Scheme.PLAIN:
+        return speed.fp16
+    most = max(speed.fp16, speed.int8, speed.fp8)
+    return 2 * most if facts.scheme in {Scheme.NVFP4, Scheme.MXFP4} else most
 
 
 def _weights(group: TensorGroup, facts: ModelFacts) -> int:
