@@ -113,6 +113,8 @@ class Node:
     ready: bool
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
+    allocatable: tuple[tuple[str, int], ...] = ()
+    """Of extended resources only (``nvidia.com/gpu``), sorted: what device plugins offer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
