@@ -78,9 +78,11 @@ def _shared(device: Device, *, like: Device | None) -> Device:
 
 
 def _unseen(agent: AgentFacts, described: Told) -> tuple[str, ...]:
-    """Accelerators that others tell of and that an agent does not see at all: engines beside it may not either."""
-    if agent.devices or agent.ambiguities or not described.devices:
+    """Of accelerators that others tell of, where an agent sees none at all: engines beside it may not either."""
+    if agent.devices or agent.ambiguities:
         return ()
+    if not described.devices:
+        return described.ambiguities
     products = ", ".join(sorted({device.product for device in described.devices}))
     number = len(described.devices)
     return (f"labels or drivers tell of {number} {products}, and the agent sees none: it needs the driver's library",)

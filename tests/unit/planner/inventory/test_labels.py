@@ -96,7 +96,7 @@ DUMPS = [
     ),
     Dump(
         what="four T4 in turns, under their own name",
-        source="NVIDIA/cloud-native-docs: gpu-operator/gpu-sharing.rst",
+        source="NVIDIA GPU Operator documentation: Time-Slicing GPUs in Kubernetes",
         labels={
             **T4,
             **nvidia(gpu_count="4", gpu_replicas="4", gpu_product="Tesla-T4-SHARED"),
@@ -115,7 +115,7 @@ DUMPS = [
     ),
     Dump(
         what="four T4 for four clients of MPS each, under a name of their own",
-        source="NVIDIA/cloud-native-docs: gpu-operator/gpu-operator-mps.rst",
+        source="NVIDIA GPU Operator documentation: MPS GPU Sharing",
         labels={
             **T4,
             **nvidia(gpu_count="4", gpu_replicas="4", gpu_product="Tesla-T4"),

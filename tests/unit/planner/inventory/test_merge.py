@@ -104,6 +104,12 @@ def test_an_agent_that_sees_no_device_where_others_tell_of_some_is_not_overruled
     )
 
 
+def test_what_is_uncertain_of_devices_that_an_agent_cannot_see_is_said() -> None:
+    gaudi = Node(name="n", labels=(), ready=True, allocatable=(("habana.ai/gaudi", 8),))
+    found = inventory_of(gaudi, agent=AGENT)
+    assert found.ambiguities == ("8 habana.ai/gaudi are offered, and nothing tells of their memory",)
+
+
 def test_a_driver_stands_above_labels_so_that_a_node_of_mixed_types_is_told_right() -> None:
     mixed = replace(driver(46068 * 1024**2), pool="a")
     other = replace(driver(23034 * 1024**2, product="NVIDIA L4"), pool="b")
