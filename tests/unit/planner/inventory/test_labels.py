@@ -319,7 +319,7 @@ def test_instruction_sets_have_the_kernels_names_and_avx2_brings_what_nfd_leaves
     prefix = "feature.node.kubernetes.io/cpu-cpuid."
     labels = {f"{prefix}{word}": "true" for word in ("ADX", "AVX", "AVX2", "AVX512F", "AVX512VNNI", "FMA3")}
     isa = inventory_of_labels(labels, {}).isa
-    assert isa == {"avx", "avx2", "bmi2", "f16c", "avx512f", "avx512_vnni", "fma"}
+    assert isa == frozenset({"avx", "avx2", "bmi2", "f16c", "avx512f", "avx512_vnni", "fma"})
 
 
 def test_a_node_without_labels_says_nothing_about_its_processor_and_has_no_devices() -> None:

@@ -60,7 +60,7 @@ def driver(*memory: int, product: str = "NVIDIA L40S") -> DeviceSlice:
 def test_a_node_without_an_agent_is_what_its_labels_say_and_the_rest_is_not_told() -> None:
     found = inventory_of(node())
     assert [device.product for device in found.devices] == ["NVIDIA-L40S"] * 4
-    assert found.isa == {"avx", "avx2", "bmi2", "f16c"}
+    assert found.isa == frozenset({"avx", "avx2", "bmi2", "f16c"})
     assert (found.cores, found.memory_bytes, found.disk_bytes, found.memory_bandwidth) == (None, None, None, None)
 
 
@@ -75,7 +75,7 @@ def test_where_an_agent_runs_it_is_the_truth_also_where_the_cluster_offers_anoth
         500 * GIB,
         90e9,
     )
-    assert found.isa == {"avx2", "avx512f"}
+    assert found.isa == frozenset({"avx2", "avx512f"})
 
 
 @pytest.mark.parametrize(("strategy", "sharing"), [("mps", Sharing.MPS), ("time-slicing", Sharing.TIME_SLICING)])
