@@ -76,8 +76,10 @@ def test_a_library_that_is_another_is_told() -> None:
 
 def card(root: Path, name: str, *, render: int, files: dict[str, str]) -> None:
     """As ``amdgpu`` shows a card."""
-    device = root / "sys/class/drm" / name / "device"
+    device = root / "sys/devices/pci0000:00" / f"0000:{render:x}:00.0"
     (device / "drm" / f"renderD{render}").mkdir(parents=True)
+    (root / "sys/class/drm" / name).mkdir(parents=True)
+    (root / "sys/class/drm" / name / "device").symlink_to(device)
     for file, content in {"vendor": "0x1002", "device": "0x74a1", **files}.items():
         (device / file).write_text(content + "\n")
 
@@ -115,7 +117,7 @@ def test_cards_of_amd_are_read_from_the_kernel(tmp_path: Path) -> None:
         free_bytes=206141652992 - 297955328,
         architecture="gfx942",
     )
-    assert (second.id, second.product, second.architecture) == ("device", "AMD-740f", "gfx90a")
+    assert (second.id, second.product, second.architecture) == ("0000:81:00.0", "AMD-740f", "gfx90a")
 
 
 def test_what_is_no_card_of_amd_is_passed_over(tmp_path: Path) -> None:

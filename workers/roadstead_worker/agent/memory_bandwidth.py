@@ -122,7 +122,8 @@ def measure(size: int, *, threads: int) -> float:
 
 def _cache_bytes(cores: frozenset[int], root: Path) -> int:
     """Of the last level, all of those that serve these cores."""
-    last: dict[str, tuple[int, int]] = {}
+    last: dict[str, int] = {}
+    """By the cores that share it."""
     for core in cores:
         levels = [
             (int(level), _size(folder), _text(folder / "shared_cpu_list"))
@@ -130,9 +131,9 @@ def _cache_bytes(cores: frozenset[int], root: Path) -> int:
             if (level := _text(folder / "level")).isdigit()
         ]
         if levels:
-            level, size, shared = max(levels)
-            last[shared] = (level, size)
-    return sum(size for _, size in last.values()) or _ASSUMED_CACHE_BYTES
+            _, size, shared = max(levels)
+            last[shared] = size
+    return sum(last.values()) or _ASSUMED_CACHE_BYTES
 
 
 def _size(folder: Path) -> int:

@@ -113,13 +113,9 @@ class NodeTelling:
         budget = parts.budget.current()
         leases = tuple(self._steady_lease(lease) for lease in parts.leases.states())
         devices = parts.devices.current
-        told = {
-            "free",
-            "disk",
-            *((lease.slot, lease.index) for lease in leases),
-            *(("device", each.id) for each in devices.devices),
-        }
-        self._figures.keep_only(told)
+        told: set[Hashable] = {(lease.slot, lease.index) for lease in leases}
+        told |= {("device", device.id) for device in devices.devices}
+        self._figures.keep_only(told | {"free", "disk"})
         weights = parts.weights.states()
         return NodeState(
             digest="",
