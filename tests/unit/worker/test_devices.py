@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roadstead_worker.agent import devices as devices_module
 from roadstead_worker.agent.device_reading import DeviceReading
 from roadstead_worker.agent.devices import Devices
 from roadstead_worker.agent.devices_amd import read_amd
@@ -156,6 +157,19 @@ async def test_a_look_that_finds_something_else_is_told_and_one_that_does_not_is
         await told.wait()
     task.cancel()
     assert {each.vendor for each in devices.current.devices} == {"NVIDIA", "AMD"}
+
+
+async def test_an_agent_does_not_wait_for_cards_that_hang(
+    nvml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices_module, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setenv("FAKE_NVML_HANGS", "1")
+    devices = Devices(nvml=nvml, root=tmp_path, look_every_seconds=1)
+    await devices.first_look()
+    assert devices.current == DeviceReading(ambiguities=("accelerators have not answered yet",))
+    monkeypatch.delenv("FAKE_NVML_HANGS")
+    await devices.look()
+    assert len(devices.current.devices) == 3
 
 
 async def test_a_reader_that_fails_stops_nobody(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ In a thread: a card that hangs holds up whoever asks for it, and nothing else he
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -17,6 +20,8 @@ from roadstead_worker.agent.devices_nvidia import LIBRARY, NvidiaDevices
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_SECONDS: Final = 10.0
+
 
 class Devices:
     """Owns one task (``run``). ``current`` is the last look at them."""
@@ -25,11 +30,18 @@ class Devices:
         self._nvidia = NvidiaDevices(nvml)
         self._root = root
         self._look_every_seconds = look_every_seconds
-        self._current = DeviceReading()
+        self._current = DeviceReading(ambiguities=("accelerators have not answered yet",))
+        self._asking = threading.Lock()
 
     @property
     def current(self) -> DeviceReading:
         return self._current
+
+    async def first_look(self) -> None:
+        """Does not wait for ever: an agent whose cards hang has other things to tell."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self.look()
 
     async def look(self) -> None:
         """Once. What cannot be read is told, and stops no agent."""
@@ -40,7 +52,8 @@ class Devices:
             self._current = DeviceReading(ambiguities=(f"accelerators cannot be read: {error!r}",))
 
     def _read(self) -> DeviceReading:
-        return self._nvidia.read() + read_amd(self._root)
+        with self._asking:  # a look that nobody waits for any more may still be under way
+            return self._nvidia.read() + read_amd(self._root)
 
     async def run(self, on_change: Callable[[], None]) -> None:
         """For ever; ``on_change`` after each look that found anything else than the one before."""

@@ -128,7 +128,7 @@ async def _start(
     weights = NodeWeights(store, fetcher, on_change=lambda: telling.poke())  # noqa: PLW0108
     stack.push_async_callback(weights.close)
     parts = await _with_bandwidth(_parts(settings, store, weights), settings.store / "memory-bandwidth.json")
-    await parts.devices.look()
+    await parts.devices.first_look()
     telling = NodeTelling(parts, published, tick_seconds=settings.tick_seconds)
     telling.tell()
     task = asyncio.create_task(telling.run(), name="telling")

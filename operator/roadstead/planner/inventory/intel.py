@@ -1,9 +1,10 @@
 """Intel's labels. They name GPUs and Gaudi, and leave their memory out.
 
 Node Feature Discovery's rules say ``gpu.intel.com/product=Max_1550`` and ``gpu.intel.com/device.count=2``
-(intel/intel-device-plugins-for-kubernetes: cmd/gpu_plugin/labels.md); up to its version 0.34 the plugin could add
-``gpu.intel.com/memory.max``, the bytes of all cards together. Gaudi has a resource, ``habana.ai/gaudi``, and no labels.
-A device whose memory nobody tells is none to plan with, and what is there is told in words instead.
+(intel/intel-device-plugins-for-kubernetes: cmd/gpu_plugin/labels.md). The plugin of version 0.30 could add
+``gpu.intel.com/memory.max``, the bytes of all cards together; that of 0.35 does not. Gaudi has a resource,
+``habana.ai/gaudi``, and no labels. A device whose memory nobody tells is none to plan with, and what is there is told
+in words instead.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def inventory_of(node: Node, *, slices: Sequence[DeviceSlice] = (), agent: Agent
     return Inventory(
         cores=agent.cores,
         memory_bytes=agent.budget_bytes,
-        isa=frozenset(agent.isa),
+        isa=frozenset(agent.isa) or isa_told(labels),
         memory_bandwidth=agent.memory_bandwidth,
         disk_bytes=agent.disk_free_bytes,
         devices=tuple(_shared(device, like=shared.get(_kind(device))) for device in agent.devices),

@@ -78,6 +78,10 @@ def test_where_an_agent_runs_it_is_the_truth_also_where_the_cluster_offers_anoth
     assert found.isa == frozenset({"avx2", "avx512f"})
 
 
+def test_an_agent_that_cannot_tell_the_instruction_sets_leaves_them_to_labels() -> None:
+    assert inventory_of(node(), agent=replace(AGENT, isa=())).isa == frozenset({"avx", "avx2", "bmi2", "f16c"})
+
+
 @pytest.mark.parametrize(("strategy", "sharing"), [("mps", Sharing.MPS), ("time-slicing", Sharing.TIME_SLICING)])
 def test_how_a_card_is_shared_is_taken_from_labels_because_the_agent_cannot_see_it(
     strategy: str, sharing: Sharing
