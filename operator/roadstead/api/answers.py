@@ -132,6 +132,17 @@ class Weights(Answer):
     message: str
 
 
+class Device(Answer):
+    """An accelerator, or a slice of one."""
+
+    product: str
+    vendor: str
+    memory_bytes: int
+    free_bytes: int | None = Field(default=None, description="That no process holds; null while no agent tells.")
+    mig_profile: str = Field(default="", description="Of a slice; empty for a whole card.")
+    clients: int = Field(default=1, description="Processes that the cluster hands it to at once.")
+
+
 class NodeSlot(Answer):
     """A slot as its cell tells it."""
 
@@ -169,6 +180,12 @@ class Node(Answer):
     memory_budget_bytes: int | None = Field(description="That engines may use together.")
     memory_free_bytes: int | None = Field(description="Of that, what is free now.")
     disk_free_bytes: int | None
+    devices: tuple[Device, ...] = Field(
+        default=(), description="Accelerators that are certain: by its agent, else by a DRA driver, else by labels."
+    )
+    ambiguities: tuple[str, ...] = Field(
+        default=(), description="What is not certain of its accelerators, because it is contradicted or not told."
+    )
     engines: tuple[str, ...] = Field(description="`Engine image` of what replicas there can start.")
     weights: tuple[Weights, ...]
     slots: tuple[NodeSlot, ...]

@@ -42,7 +42,9 @@ def print_nodes(told: answers.NodeList, console: Console) -> None:
     if not told.items:
         console.print("No nodes.", highlight=False)
         return
-    table = _table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", "DISK FREE", "RUNS", "REMARKS")
+    with_devices = any(node.devices for node in told.items)
+    gpus = ("GPUS",) if with_devices else ()
+    table = _table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", *gpus, "DISK FREE", "RUNS", "REMARKS")
     for node in told.items:
         _row(
             table,
@@ -51,6 +53,7 @@ def print_nodes(told: answers.NodeList, console: Console) -> None:
             node.cell,
             _or_unknown(node.cores),
             _of(node.memory_free_bytes, node.memory_budget_bytes),
+            *((_devices(node.devices),) if with_devices else ()),
             _size(node.disk_free_bytes),
             "\n".join(f"{slot.model} {slot.variant} {slot.ready}/{slot.replicas}" for slot in node.slots),
             Text("\n").join(_remarks(node)),
@@ -166,12 +169,32 @@ def _print_origin(told: answers.Origin, console: Console) -> None:
     console.print(Text(f"Planned {told.age_seconds:.0f} s ago by {who}.", style="dim"))
 
 
+def _devices(devices: Sequence[answers.Device]) -> str:
+    """A line for those that are alike: how many, what, and of each the memory and what is free of it."""
+    alike: dict[tuple[str, str, int], list[int | None]] = {}
+    for device in devices:
+        alike.setdefault((device.product, device.mig_profile, device.memory_bytes), []).append(device.free_bytes)
+    return "\n".join(
+        f"{len(free)} × {' '.join(filter(None, (product, profile)))} {in_words(memory)}{_free_of_each(free)}"
+        for (product, profile, memory), free in alike.items()
+    )
+
+
+def _free_of_each(free: Sequence[int | None]) -> str:
+    told = sorted(each for each in free if each is not None)
+    if not told:
+        return ""
+    least, most = in_words(told[0]), in_words(told[-1])
+    return f", {most} free" if least == most else f", {least} to {most} free"
+
+
 def _remarks(node: answers.Node) -> Iterable[Text]:
     if not node.ready:
         yield Text("not Ready", style="red")
     if node.unschedulable:
         yield Text("cordoned", style="yellow")
     yield from (Text(f"taint {taint}") for taint in node.taints)
+    yield from (Text(ambiguity, style="yellow") for ambiguity in node.ambiguities)
     if node.agent.state != "Known":
         yield Text(f"agent: {_source_words(node.agent)}", style="yellow")
     if node.cell_source.state != "Known":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,13 +14,14 @@ from roadstead.api import answers, telling
 from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan, print_what_if
 from roadstead.cli.orphan import Freed, Left
 from roadstead.cli.orphan_report import print_freed
+from roadstead.domain.inventory import Device, Vendor
 from roadstead.domain.snapshot import EngineBuild, Pool
 from roadstead.domain.supposition import Supposition
 from roadstead.planner.fleet import plan
 from roadstead.planner.what_if import what_if
 from roadstead.services.observe import observe
 from roadstead.services.outlook import Planned
-from tests.fixtures.memory_fleet import MemoryFleet
+from tests.fixtures.memory_fleet import MemoryFleet, MemoryNode
 from tests.fixtures.read_api import VARIANTS, two_nodes
 
 
@@ -66,6 +68,25 @@ def test_nodes_show_what_runs_there_and_what_is_wrong(fleet: MemoryFleet, consol
     assert first.endswith("1.0 TiB    team/assistant bf16 1/1")
     assert second.endswith("team/assistant q4 1/1    not Ready")
     assert silent.strip().startswith("agent: silent since 12:")
+
+
+def test_nodes_have_a_column_of_accelerators_only_if_any_node_has_some(fleet: MemoryFleet, console: Console) -> None:
+    gib = 1024**3
+    card = Device(id="GPU-0", vendor=Vendor.NVIDIA, product="NVIDIA-L40S", memory_bytes=45 * gib, free_bytes=44 * gib)
+    part = replace(card, product="NVIDIA-A30", mig_profile="1g.6gb", memory_bytes=6 * gib, free_bytes=gib)
+    fleet.nodes["node-a"].devices = (card, replace(card, id="GPU-1", free_bytes=gib), part)
+    del fleet.nodes["node-b"]
+    fleet.nodes["node-c"] = MemoryNode(budget=gib, labels={"amd.com/gpu.vram": "64G"}, allocatable={"amd.com/gpu": 1})
+    fleet.nodes["node-d"] = MemoryNode(budget=gib, allocatable={"habana.ai/gaudi": 8})
+    made, origin = planned(fleet)
+    agents = {name: facts for name, facts in made.snapshot.agents.items() if name != "node-c"}
+    print_nodes(telling.node_list(replace(made, snapshot=replace(made.snapshot, agents=agents)), origin), console)
+    head, first, second, third, *_ = shown(console)
+    assert head.split()[4:10] == ["MEMORY", "FREE", "GPUS", "DISK", "FREE", "RUNS"]
+    assert " 2 × NVIDIA-L40S 45.0 GiB, 1.0 GiB to 44.0 GiB free  " in first
+    assert second.endswith(" 1 × NVIDIA-A30 1g.6gb 6.0 GiB, 1.0 GiB free")
+    assert " 1 × AMD 64.0 GiB  " in third, "nobody tells what is free of it"
+    assert "8 habana.ai/gaudi are offered" in "\n".join(shown(console))
 
 
 def test_the_plan_says_why_each_node_runs_what_it_runs(fleet: MemoryFleet, console: Console) -> None:

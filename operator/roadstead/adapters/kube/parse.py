@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.constraints import in_seconds
 from roadstead.adapters.kube.localmodel import LocalModelSpec
 from roadstead.adapters.kube.owned import is_true
+from roadstead.adapters.kube.quantities import whole_bytes
 from roadstead.adapters.kube.resources import ModelRouteSpec
 from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import (
@@ -131,7 +133,16 @@ def node(obj: Object) -> Node:
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints", ())
         ),
+        allocatable=tuple(_extended((obj.get("status") or {}).get("allocatable") or {})),
     )
+
+
+def _extended(allocatable: Mapping[str, str]) -> Iterable[tuple[str, int]]:
+    """What has a domain in its name. Memory and disk of a node, which move, have none."""
+    for name, quantity in sorted(allocatable.items()):
+        if "/" in name:
+            with suppress(ValueError):  # of others, and not well formed
+                yield name, whole_bytes(quantity)
 
 
 def route(obj: Object) -> Route:

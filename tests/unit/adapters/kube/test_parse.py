@@ -164,6 +164,16 @@ def test_a_node_is_its_labels_taints_and_readiness() -> None:
     )
 
 
+def test_of_what_a_node_offers_only_extended_resources_are_read_so_that_heartbeats_change_nothing() -> None:
+    def told(**also: object) -> Node:
+        allocatable = {"cpu": "7910m", "memory": "31696348Ki", "pods": "29", "hugepages-1Gi": "0", **also}
+        return parse.node({"metadata": {"name": "a"}, "status": {"allocatable": allocatable}})
+
+    assert told(memory="31696000Ki") == told()
+    devices = told(**{"nvidia.com/gpu": "4", "amd.com/gpu": "0", "example.com/odd": "a few"})
+    assert devices.allocatable == (("amd.com/gpu", 0), ("nvidia.com/gpu", 4))
+
+
 @pytest.mark.parametrize("status", ["False", "Unknown", None], ids=str)
 def test_a_node_that_is_not_known_to_be_ready_is_not(status: str | None) -> None:
     conditions = [{"type": "Ready", "status": status}] if status else None
