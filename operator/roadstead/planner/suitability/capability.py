@@ -115,7 +115,7 @@ def capability(
     if not rows:
         return Verdict(
             reason=Reason.VENDOR_UNSUPPORTED,
-            message=f"{build.name} runs {facts.scheme} with {_names(row.backend for row in known)}, "
+            message=f"{build.name} runs {_format(facts)} with {_names(row.backend for row in known)}, "
             f"not with {_names(backends)} on {_named(device)}",
         )
     answers = [_through(row, asked) for row in rows]
@@ -140,13 +140,13 @@ def _architecture(row: Row, asked: _Question) -> Verdict | None:
         return Verdict(
             reason=Reason.AMBIGUOUS_INVENTORY,
             message=f"the architecture of {asked.device.product} is not known, and {asked.build.name} "
-            f"runs {asked.facts.scheme} on {_names(row.architectures)} only",
+            f"runs {_format(asked.facts)} on {_names(row.architectures)} only",
         )
     if asked.device.architecture.startswith(row.architectures):
         return None
     return Verdict(
         reason=Reason.VENDOR_UNSUPPORTED,
-        message=f"{asked.build.name} runs {asked.facts.scheme} on {_names(row.architectures)}, "
+        message=f"{asked.build.name} runs {_format(asked.facts)} on {_names(row.architectures)}, "
         f"{asked.device.product} is {asked.device.architecture}",
     )
 
@@ -160,18 +160,18 @@ def _compute_capability(row: Row, asked: _Question) -> Verdict | None:
         return Verdict(
             reason=Reason.AMBIGUOUS_INVENTORY,
             message=f"the compute capability of {device.product} is not known, "
-            f"and {asked.build.name} needs {_dotted(least)} for {asked.facts.scheme}",
+            f"and {asked.build.name} needs {_dotted(least)} for {_format(asked.facts)}",
         )
     has = f"{device.product} has {_dotted(device.compute_capability)}"
     if device.compute_capability < least:
         return Verdict(
             reason=Reason.COMPUTE_CAPABILITY_TOO_LOW,
-            message=f"{asked.build.name} needs compute capability {_dotted(least)} for {asked.facts.scheme}, {has}",
+            message=f"{asked.build.name} needs compute capability {_dotted(least)} for {_format(asked.facts)}, {has}",
         )
     if row.below is not None and device.compute_capability >= row.below:
         return Verdict(
             reason=Reason.DTYPE_UNSUPPORTED,
-            message=f"{asked.build.name} computes in {asked.facts.scheme} "
+            message=f"{asked.build.name} computes in {_format(asked.facts)} "
             f"below compute capability {_dotted(row.below)} only, {has}",
         )
     return None
@@ -185,8 +185,8 @@ def _instruction_sets(row: Row, asked: _Question) -> Verdict | None:
         return None
     return Verdict(
         reason=Reason.ISA_MISSING,
-        message=f"{asked.build.name} needs {_names(missing)} for {asked.facts.scheme}, "
-        f"the node's processor ({_processor(asked.isa)}) has not",
+        message=f"{asked.build.name} needs {_names(missing)} for {_format(asked.facts)}, "
+        f"which the node's processor ({_processor(asked.isa)}) lacks",
     )
 
 
@@ -198,7 +198,7 @@ def _quantization(row: Row, asked: _Question) -> Verdict | None:
         if possible and value and value not in possible:
             return Verdict(
                 reason=Reason.NO_FORMAT_ENGINE,
-                message=f"{asked.build.name} runs {asked.facts.scheme} with {_names(map(str, possible))} {name} "
+                message=f"{asked.build.name} runs {_format(asked.facts)} with {_names(map(str, possible))} {name} "
                 f"on {row.backend}, the model has {value}",
             )
     return None
@@ -249,8 +249,14 @@ def _backends(device: Device | None) -> tuple[Backend, ...]:
 
 
 def _format(facts: ModelFacts) -> str:
-    """A GGUF's scheme is its container's."""
-    return str(facts.format) if facts.scheme is Scheme.GGML else f"{facts.format} in {facts.scheme}"
+    """Container and scheme; a GGUF has none but its own."""
+    match facts.scheme:
+        case Scheme.GGML:
+            return str(facts.format)
+        case Scheme.PLAIN:
+            return f"unquantized {facts.format}"
+        case scheme:
+            return f"{facts.format} in {scheme}"
 
 
 def _named(device: Device | None) -> str:

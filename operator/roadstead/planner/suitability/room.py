@@ -63,8 +63,9 @@ def place(bounds: Bounds, devices: Sequence[Device], size: int) -> tuple[tuple[D
 
 
 def host_verdict(needs: Needs, free: Free) -> Verdict | None:
-    """Shared memory counts as the host's, and so do the pages of a mapped file if it is to be fast."""
-    wanted = _more(needs.host, needs.shared_memory, needs.shared_memory + needs.page_cache)
+    """Shared memory is the host's too, and so are the pages of a mapped file: else they are read for every token."""
+    beside = needs.shared_memory + needs.page_cache
+    wanted = _more(needs.host, beside, beside)
     if free.host_bytes is None or free.host_bytes >= wanted.most:
         return None
     if free.host_bytes >= wanted.least:

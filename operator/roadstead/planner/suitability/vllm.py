@@ -4,7 +4,8 @@ The published table of hardware wants Ampere for Marlin; ``get_min_capability`` 
 for compute capability 7.5 and up, whatever a quantization says of itself (GPTQ: 6.0). ``bitsandbytes`` left the core in
 0.28, GGUF in 0.24; before that GGUF was there and slow, and is not offered: llama.cpp reads such files.
 
-Sources name files of the wheel, below ``vllm/``.
+Sources name files of the wheel, below ``vllm/``; ``python -m tests.bench.vllm_wheel WHEEL`` holds a wheel against the
+table.
 """
 
 from __future__ import annotations
@@ -193,20 +194,29 @@ _AMD: Final = (
         slow=_EMULATED,
         source=f"{_CHOICE} (_POSSIBLE_NVFP4_KERNELS)",
     ),
-    Row(
-        backend=Backend.ROCM,
-        schemes=(Scheme.MXFP4, Scheme.MXFP8),
-        since=(0, 23),
-        architectures=("gfx95",),
-        source=f"{_ROCM} (supports_mx); vllm 0.23.0: platforms/rocm.py (supported_quantization)",
-    ),
-    Row(
-        backend=Backend.ROCM,
-        schemes=(Scheme.MXFP4, Scheme.MXFP8),
-        since=(0, 23),
-        architectures=_CDNA_RDNA,
-        slow=_EMULATED,
-        source=f"{_KERNELS}/mxfp4/emulation.py; {_KERNELS}/mxfp8/emulation.py",
+    *(
+        row
+        for scheme, since, listed in (
+            (Scheme.MXFP4, _OLDEST, "vllm 0.20.2: platforms/rocm.py (supported_quantization)"),
+            (Scheme.MXFP8, (0, 23), "vllm 0.23.0: platforms/rocm.py (supported_quantization)"),
+        )
+        for row in (
+            Row(
+                backend=Backend.ROCM,
+                schemes=(scheme,),
+                since=since,
+                architectures=("gfx95",),
+                source=f"{listed}; {_ROCM} (supports_mx)",
+            ),
+            Row(
+                backend=Backend.ROCM,
+                schemes=(scheme,),
+                since=since,
+                architectures=_CDNA_RDNA,
+                slow=_EMULATED,
+                source=f"{listed}; {_CHOICE} (the last of its kernels)",
+            ),
+        )
     ),
     Row(
         backend=Backend.ROCM,

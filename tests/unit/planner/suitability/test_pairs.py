@@ -42,12 +42,13 @@ FORMATS: Final = {
     "AWQ": (Scheme.AWQ, 4.156, 4, 128), "FP8": (Scheme.FP8, 8.0, 8, 0), "FP8-block": (Scheme.FP8, 8.002, 8, 128),
     "INT8": (Scheme.INT8, 8.0, 8, -1), "NVFP4": (Scheme.NVFP4, 4.5, 4, 16), "MXFP4": (Scheme.MXFP4, 4.25, 4, 32),
     "BitsAndBytes": (Scheme.BITSANDBYTES, 4.127, 4, 64), "Q8_0": (Scheme.GGML, 8.5, 0, 0),
+    "FP16-GGUF": (Scheme.GGML, 16.0, 0, 0),
     "Q4_K_M": (Scheme.GGML, 4.85, 0, 0), "Q2_K": (Scheme.GGML, 3.16, 0, 0),
 }  # fmt: skip
 """Scheme, bits a weight of the linear layers with their scales, bits and group size as the config has them."""
 
 
-def rows(name: str) -> Any:
+def rows(name: str) -> Any:  # noqa: ANN401 - what a file holds, its reader knows
     return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text())
 
 
@@ -215,7 +216,9 @@ def test_a_pair_is_what_the_sources_say(row: dict[str, Any]) -> None:
         assert len(assessment.devices) == row["devices"]
 
 
-@pytest.mark.parametrize(("section", "reason"), [(key, code) for key, codes in AT_LEAST_TWICE.items() for code in codes])
+@pytest.mark.parametrize(
+    ("section", "reason"), [(key, code) for key, codes in AT_LEAST_TWICE.items() for code in codes]
+)
 def test_every_reason_is_reached_by_at_least_two_pairs(section: str, reason: Reason) -> None:
     expected = Counter("MarginalFit" if row["expect"] == "marginal" else row["expect"] for row in PAIRS)
 
