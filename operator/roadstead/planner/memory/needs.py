@@ -1,4 +1,8 @@
-"""What one replica takes of a node, with how sure that is."""
+"""What a replica takes of a node, as bounds.
+
+One figure that pretends to be exact starts what fails, or refuses what fits. Below ``least`` an engine is known not to
+start; with ``most`` it is known to. Between the two only a start can tell.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,8 @@ class Needs:
     host: Bounds
     """Anonymous memory of the host."""
     page_cache: int
-    """File pages that must stay resident to be fast."""
+    """File pages that must stay resident to be fast (mmap)."""
     disk: int
     """Bytes in the node's weight store."""
     shared_memory: int
-    """In ``/dev/shm``."""
+    """Of the host's POSIX shared memory."""

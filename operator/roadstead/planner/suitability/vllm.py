@@ -100,7 +100,8 @@ _CUDA: Final = (
         schemes=(Scheme.MXFP4,),
         since=_OLDEST,
         capability=(10, 0),
-        source="vllm 0.33.0: model_executor/layers/fused_moe/oracle/mxfp4.py (_get_priority_backends)",
+        below=(11, 0),
+        source="vllm 0.33.0: model_executor/layers/fused_moe/oracle/mxfp4.py (_get_priority_backends: 12.x by Marlin)",
     ),
     Row(
         backend=Backend.CUDA,
