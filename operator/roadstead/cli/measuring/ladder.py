@@ -155,7 +155,7 @@ def _rungs(release: Object, qualities: Mapping[str, float | None]) -> list[Rung]
                 bytes=artifact["bytes"],
                 architecture=facts["architecture"],
                 vocabulary_size=facts["vocabularySize"],
-                quality=quality,
+                quality=float(quality),
             )
             found.setdefault(rung.digest, rung)
     return sorted(found.values(), key=lambda rung: (-rung.bytes, rung.variant))

@@ -13,7 +13,7 @@ _PERPLEXITY: Final = re.compile(rf"^Mean PPL\(Q\)\s*:{_FIGURE}", re.MULTILINE)
 _DIVERGENCE: Final = re.compile(rf"^Mean\s+KLD:{_FIGURE}", re.MULTILINE)
 _SAME_TOP: Final = re.compile(rf"^Same top p:{_FIGURE}", re.MULTILINE)
 _TOTAL: Final = re.compile(r"over (\d+) chunks, n_ctx=")
-_CHUNK: Final = re.compile(r"\[(\d+)\]\s*[\d.]+,|^ *(\d+) +[\d.]+ ± ", re.MULTILINE)
+_CHUNK: Final = re.compile(r"\[(\d+)\]\s*[\d.]+,|\n *(\d+) +[\d.]+ ± ")
 _COMPLAINT: Final = re.compile(r"^(?:[\d.]+ E (?:\w+: ?)?|error: )(.+)$", re.MULTILINE)
 """A line of its log that is an error, or of its command line's reader."""
 
@@ -52,15 +52,18 @@ def final_perplexity(text: str) -> float | None:
     return _figure(_FINAL, text)
 
 
-def chunks(text: str) -> Chunks:
-    """By the newest of what was printed so far."""
-    total = _TOTAL.search(text)
-    if total is None:
-        return Chunks(0, 0)
-    done = 0
-    for match in _CHUNK.finditer(text, total.end()):
+def chunks(text: str, known: Chunks = Chunks(0, 0)) -> Chunks:
+    """By the newest of what was printed so far. Once a total is ``known``, the end of the text is enough."""
+    total, begin = known.total, 0
+    if not total:
+        told = _TOTAL.search(text)
+        if told is None:
+            return known
+        total, begin = int(told[1]), told.end()
+    done = known.done
+    for match in _CHUNK.finditer(text, begin):
         done = int(match[1] or match[2])
-    return Chunks(done, int(total[1]))
+    return Chunks(done, total)
 
 
 def complaint(text: str) -> str:

@@ -20,6 +20,8 @@ from roadstead.embedded.progress import duration
 CHUNK_TOKENS: Final = 512
 _LOGITS_HEADER_BYTES: Final = 20
 _READ_BYTES: Final = 65_536
+_LINE_BYTES: Final = 512
+"""More than a line about a chunk has; the last one may have come in two parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Runner:
             if not content:
                 return said.decode(errors="replace")
             said += content
-            now = output.chunks(said.decode(errors="replace"))
+            news = said[-len(content) - _LINE_BYTES :] if before.total else said
+            now = output.chunks(news.decode(errors="replace"), before)
             if now != before:
                 self.watch(now)
                 before = now
