@@ -50,6 +50,7 @@ class Served:
         return [
             *(sys.executable, "-m", "roadstead.cli.main", "measure-quality", f"{self.namespace}/ladder", "--json"),
             *("--llama-perplexity", str(self.program), "--scratch", str(self.scratch), "--chunks", str(CHUNKS)),
+            *("--threads", "1"),  # two that wait for a busy core take ten times as long
         ]
 
     @property

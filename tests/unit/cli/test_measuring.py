@@ -43,6 +43,7 @@ while [ $# -gt 0 ]; do
 done
 case $(cat "$model") in
   hangs) echo loading; echo "$logits" > "${{model%/*}}/hanging"; exec -a "$0 hangs" sleep 600;;
+  changes) echo again >> "$model";;
   fails) echo '0.00.1 E load: failed to allocate buffer for kv cache' >&2; exit 1;;
 esac
 if [ "$against" ]; then
@@ -327,6 +328,13 @@ def test_a_file_that_is_not_what_is_served_is_refused_before_anything_runs(make:
     assert "q4.gguf is not what is served as q4" in error.sentence
     assert "--file q4=PATH" in error.remedy
     assert bench.cluster.patches == []
+
+
+def test_a_file_that_is_written_to_meanwhile_gets_no_record(make: Make) -> None:
+    bench = make({"q4": "changes"})
+
+    assert "was changed while it was measured" in bench.refused("DigestDiffers").sentence
+    assert set(bench.cluster.records) == {bench.digest("q8")}
 
 
 def test_a_source_on_the_web_is_not_fetched_and_a_file_of_ones_own_is_taken_for_it(make: Make) -> None:

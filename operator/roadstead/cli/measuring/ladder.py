@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,8 +53,10 @@ class Weights:
     path: Path
     identity: tuple[int, ...]
 
-    def require_unchanged(self) -> None:
-        """``CommandError`` ``DigestDiffers`` if it was written to since."""
+    @contextmanager
+    def unchanged(self) -> Iterator[Path]:
+        """The path; ``CommandError`` ``DigestDiffers`` if the file was written to since it was read through."""
+        yield self.path
         if _identity(self.path) != self.identity:
             raise CommandError(
                 "DigestDiffers",

@@ -19,10 +19,10 @@ from roadstead.cli.failures import CommandError
 from roadstead.cli.kube import KubeApi
 from roadstead.cli.local_models import local_model
 from roadstead.cli.measuring.ladder import Ladder, Rung, Weights, find_file, ladder_of, verified
-from roadstead.cli.measuring.output import Chunks, Statistics
+from roadstead.cli.measuring.output import Chunks
 from roadstead.cli.measuring.program import PROGRAM, find_program
 from roadstead.cli.measuring.records import write_record
-from roadstead.cli.measuring.running import CHUNK_TOKENS, Baseline, Runner, logits_bytes
+from roadstead.cli.measuring.running import CHUNK_TOKENS, Runner, logits_bytes
 from roadstead.domain.quality import QualityRecord, quality_of
 from roadstead.domain.quantity import in_words
 from roadstead.embedded.progress import Progress, duration, seconds_left
@@ -63,71 +63,39 @@ def measure(kube: KubeApi, asked: Asked, progress: Progress) -> Outcome:
     corpus = _corpus(asked.corpus)
     model = local_model(kube, asked.namespace, asked.name)
     ladder = ladder_of(kube, model, only=asked.variants)
-    unknown = set(asked.named_files) - {rung.variant for rung in (ladder.base, *ladder.others)}
-    if unknown:
-        raise CommandError(
-            "NoSuchVariant",
-            f"--file names {', '.join(sorted(unknown))}, which is not measured.",
-            remedy=f"It would measure {', '.join(rung.variant for rung in (ladder.base, *ladder.others))}.",
-        )
+    _require_measured(asked.named_files, ladder)
     with ended_by_signals(), _scratch(asked, ladder, corpus) as scratch:
         weights = _weights(ladder, asked, progress)
         text = scratch / "corpus.txt"
         text.write_bytes(corpus)
         course = _Course(progress, passes=1 + len(ladder.others))
-        runner = Runner(
-            program=program, threads=asked.threads, silence_seconds=asked.silence_seconds, watch=course.watch
-        )
+        runner = Runner(program, threads=asked.threads, silence_seconds=asked.silence_seconds, watch=course.watch)
         logits = scratch / "logits"
-        with course.step(ladder.base.variant):
-            baseline = runner.base(
-                weights[ladder.base.digest].path, corpus=text, chunks=asked.chunks, logits=logits
-            )  # fmt: skip
-        weights[ladder.base.digest].require_unchanged()
+        with course.step(ladder.base.variant), weights[ladder.base.digest].unchanged() as path:
+            baseline = runner.base(path, corpus=text, chunks=asked.chunks, logits=logits)
         progress.say(f"{ladder.base.variant}: what others are measured against, perplexity {baseline.perplexity:.3f}")
-        judge = _Judge(
-            ladder=ladder,
-            tool_version=program.version,
-            corpus=f"sha256:{hashlib.sha256(corpus).hexdigest()}",
-            baseline=baseline,
-        )
         measured = []
         for rung in ladder.others:
-            with course.step(rung.variant):
-                found = runner.against(weights[rung.digest].path, logits=logits)
-            weights[rung.digest].require_unchanged()
-            record = judge.record(rung, found)
+            with course.step(rung.variant), weights[rung.digest].unchanged() as path:
+                found = runner.against(path, logits=logits)
+            record = QualityRecord(
+                artifact=rung.digest,
+                quality=quality_of(found.divergence, ladder.base.quality),
+                divergence=found.divergence,
+                same_top=found.same_top,
+                perplexity=found.perplexity,
+                base=ladder.base.digest,
+                base_quality=ladder.base.quality,
+                tool=PROGRAM,
+                tool_version=program.version,
+                corpus=f"sha256:{hashlib.sha256(corpus).hexdigest()}",
+                tokens=baseline.tokens,
+                measured=datetime.now(UTC),
+            )
             write_record(kube, model, record, kept=ladder.kept)
             progress.say(f"{rung.variant}: quality {record.quality:.4f}, stored")
             measured.append((rung, record))
     return Outcome(base=ladder.base, base_perplexity=baseline.perplexity, measured=tuple(measured))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judge:
-    """Makes a record of a run's figures."""
-
-    ladder: Ladder
-    tool_version: str
-    corpus: str
-    baseline: Baseline
-
-    def record(self, rung: Rung, found: Statistics) -> QualityRecord:
-        base = self.ladder.base
-        return QualityRecord(
-            artifact=rung.digest,
-            quality=quality_of(found.divergence, base.quality),
-            divergence=found.divergence,
-            same_top=found.same_top,
-            perplexity=found.perplexity,
-            base=base.digest,
-            base_quality=base.quality,
-            tool=PROGRAM,
-            tool_version=self.tool_version,
-            corpus=self.corpus,
-            tokens=self.baseline.tokens,
-            measured=datetime.now(UTC),
-        )
 
 
 @dataclass(slots=True)
@@ -171,6 +139,18 @@ class _Course:
         return f"{self._variant} ({self._before + 1} of {self.passes})"
 
 
+def _require_measured(named_files: Mapping[str, Path], ladder: Ladder) -> None:
+    """A name that was mistyped would else be passed over; ``CommandError`` ``NoSuchVariant``."""
+    names = [rung.variant for rung in (ladder.base, *ladder.others)]
+    unknown = sorted(set(named_files) - set(names))
+    if unknown:
+        raise CommandError(
+            "NoSuchVariant",
+            f"--file names {', '.join(unknown)}, which is not measured.",
+            remedy=f"Those that are: {', '.join(names)}.",
+        )
+
+
 def _corpus(named: Path | None) -> bytes:
     """The text: the one that is named, else ours; ``CommandError`` ``CorpusUnreadable``."""
     if named is None:
@@ -180,9 +160,8 @@ def _corpus(named: Path | None) -> bytes:
         content.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise CommandError(
-            "CorpusUnreadable", f"{named} cannot be read: {why}.", remedy="Name a file of plain text."
-        ) from error  # fmt: skip
+        sentence = f"{named} cannot be read: {why}."
+        raise CommandError("CorpusUnreadable", sentence, remedy="Name a file of plain text.") from error
     return content
 
 

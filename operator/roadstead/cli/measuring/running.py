@@ -7,7 +7,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +32,12 @@ class Baseline:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Runner:
     """How each run is made."""
 
     program: Program
+    _: KW_ONLY
     threads: int
     silence_seconds: float
     watch: Callable[[Chunks], None]
