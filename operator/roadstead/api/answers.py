@@ -53,6 +53,10 @@ class Variant(Answer):
 
     name: str
     quality: float | None = Field(description="1.0 is the unquantized model.")
+    quality_origin: str | None = Field(
+        default=None,
+        description="`Given` in the spec, `Measured` of this very file, or `Usual` for its type and the model's size.",
+    )
     bytes: int = Field(description="Size of its weights; 0 while unknown.")
     chosen: int = Field(description="Replicas that run it, or should.")
     verdict: str = Field(description="`Chosen`, or the reason code of its refusal.")

@@ -153,6 +153,7 @@ def _detail(report: ModelReport) -> answers.ModelDetail:
             answers.Variant(
                 name=variant.name,
                 quality=variant.quality,
+                quality_origin=variant.quality_origin,
                 bytes=variant.bytes,
                 chosen=variant.chosen,
                 verdict=variant.verdict.reason,

@@ -121,7 +121,7 @@ def _print_model(model: answers.ModelDetail, console: Console) -> None:
             _row(
                 table,
                 f"  {variant.name}",
-                "" if variant.quality is None else f"{variant.quality:g}",
+                _quality(variant),
                 _size(variant.bytes or None),
                 str(variant.chosen or ""),
                 _coloured(variant.verdict),
@@ -144,6 +144,13 @@ def _print_model(model: answers.ModelDetail, console: Console) -> None:
             )
         console.print(table)
     console.print()
+
+
+def _quality(variant: answers.Variant) -> str:
+    """``0.985 measured``."""
+    if variant.quality is None:
+        return ""
+    return f"{variant.quality:g} {(variant.quality_origin or '').lower()}".rstrip()
 
 
 def _print_actions(actions: Sequence[answers.Action], console: Console) -> None:

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
     VALID = "Valid"
+    ANNOTATION_IGNORED = "AnnotationIgnored"
     RESOLVING = "Resolving"
     RESOLVED = "Resolved"
     FETCHING = "Fetching"

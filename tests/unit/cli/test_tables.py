@@ -93,7 +93,7 @@ def test_the_plan_says_why_each_node_runs_what_it_runs(fleet: MemoryFleet, conso
     print_plan(telling.plan_answer(*planned(fleet)), console, actions=True)
     text = "\n".join(shown(console))
     assert text.startswith("team/assistant  2 of 2 replicas answer, release 1  Ready\n")
-    assert "bf16     1        500.0 MiB  1       Chosen   1 on node-a\n" in text
+    assert "bf16     1 usual      500.0 MiB  1       Chosen   1 on node-a\n" in text
     assert "not on node-b: needs 616.6 MiB" in text
     assert "Nothing is to be done: the fleet is as planned." in text
 
