@@ -8,7 +8,7 @@ Known; otherwise only additive starts and weight shifts happen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -312,6 +312,7 @@ class Unresolved:
 
 
 Resolution = Resolved | Resolving | Unresolved
+Answers = Mapping[ResolutionKey, Resolution]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,7 +337,7 @@ class FleetSnapshot:
     cells: tuple[Cell, ...]
     gateways: Mapping[str, Part[GatewayFacts]]
     ledger: Part[LedgerFacts]
-    resolutions: Mapping[ResolutionKey, Resolution]
+    resolutions: Answers
     workloads: Workloads | None = None
     """None: agents and workers are not Pods, and nothing is planned about Pods."""
     pods: tuple[NodePod, ...] = ()
@@ -347,3 +348,8 @@ class FleetSnapshot:
     """Names of the PodDisruptionBudgets of agents and workers: each that of its Pod."""
     adoptions: Mapping[str, tuple[EngineBuild, ...]] = field(default_factory=dict)
     """By pool: the engine builds that were adopted. Missing: nothing was yet."""
+
+
+def answered(snapshot: FleetSnapshot, answers: Answers) -> FleetSnapshot:
+    """The picture with what agents said since."""
+    return replace(snapshot, resolutions={**snapshot.resolutions, **answers}) if answers else snapshot

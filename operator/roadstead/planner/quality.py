@@ -44,7 +44,7 @@ _SIZE_FACTORS: Final = (0.4, 2.5)
 
 def quality(content: Content, spec: ModelSpec) -> float:
     """The spec's figure, else the prior."""
-    given = _given(content, spec)
+    given = quality_given(content, spec)
     return given if given is not None else math.exp(-prior_divergence(content.artifact.facts) / 2)
 
 
@@ -103,13 +103,14 @@ class _Rung(NamedTuple):
 
 
 def _rung(content: Content, spec: ModelSpec) -> _Rung:
-    given = _given(content, spec)
+    given = quality_given(content, spec)
     if given is None:
         return _Rung(content, prior_divergence(content.artifact.facts), given=False)
     return _Rung(content, -2 * math.log(given) if given > 0 else math.inf, given=True)
 
 
-def _given(content: Content, spec: ModelSpec) -> float | None:
+def quality_given(content: Content, spec: ModelSpec) -> float | None:
+    """The spec's figure, or that of its time; None if nobody gave one."""
     return next((variant.quality for variant in spec.variants if variant.name == content.variant), content.quality)
 
 

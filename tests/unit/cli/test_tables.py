@@ -152,7 +152,7 @@ def test_orphan_says_what_was_done_and_what_happens_now(
 
 def test_what_if_shows_what_would_move_and_what_would_find_no_place(fleet: MemoryFleet, console: Console) -> None:
     made, origin = planned(fleet)
-    found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",)))
+    found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",))).differences
     print_what_if(telling.what_if_answer(made, origin, found), console)
     print_what_if(telling.what_if_answer(made, origin, ()), console)
     assert shown(console) == [

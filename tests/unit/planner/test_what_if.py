@@ -32,7 +32,7 @@ async def settled(replicas: int = 1, **nodes: int) -> MemoryFleet:
 
 def asked(fleet: MemoryFleet, **changes: tuple[object, ...]) -> tuple[Difference, ...]:
     snapshot = observe(fleet.ports, fleet.resolutions)
-    return what_if(snapshot, fleet.now, Supposition(**changes))  # type: ignore[arg-type]
+    return what_if(snapshot, fleet.now, Supposition(**changes)).differences  # type: ignore[arg-type]
 
 
 async def test_a_drained_node_s_replicas_move_to_where_there_is_room_in_the_variant_that_fits_there() -> None:
@@ -90,7 +90,7 @@ async def test_nothing_of_it_is_remembered() -> None:
     snapshot, rest = observe(fleet.ports, fleet.resolutions), Rest()
     before = plan(snapshot, fleet.now, rest)
 
-    assert what_if(snapshot, fleet.now, Supposition(drained=("a",)), rest) != ()
+    assert what_if(snapshot, fleet.now, Supposition(drained=("a",)), rest).differences != ()
 
     assert plan(snapshot, fleet.now, rest) == before
     assert not before.actions
@@ -100,7 +100,8 @@ async def test_an_added_node_has_another_name_and_nothing_of_the_other_s() -> No
     fleet = await settled(a=600)
     snapshot = observe(fleet.ports, fleet.resolutions)
 
-    supposed = suppose(suppose(snapshot, Supposition(added=(("a", 1),))), Supposition(added=(("a", 1),)))
+    another = Supposition(added=(("a", 1),))
+    supposed = suppose(suppose(snapshot, fleet.now, another), fleet.now, another)
 
     assert sorted(supposed.nodes) == ["a", "a-like-1", "a-like-2"]
     facts = supposed.agents["a-like-2"].value  # type: ignore[union-attr]

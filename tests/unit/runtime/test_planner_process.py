@@ -74,12 +74,12 @@ async def test_what_if_is_asked_of_the_same_process_and_leaves_it_as_it_was(
 ) -> None:
     first = await process(settled, START)
 
-    found = await process.what_if(settled, START, Supposition(drained=("n0",)))
+    found = await process.what_if(settled, START, Supposition(drained=("n0",)), {})
     with pytest.raises(NoSuchNode, match="n1"):
-        await process.what_if(settled, START, Supposition(drained=("n1",)))
+        await process.what_if(settled, START, Supposition(drained=("n1",)), {})
 
     assert found == what_if(settled, START, Supposition(drained=("n0",)))
-    assert [each.pending_then for each in found] == [1, 1]
+    assert [each.pending_then for each in found.differences] == [1, 1]
     second = await process(settled, START)
     assert all(told is before for told, before in zip(second.reports, first.reports, strict=True))
 
