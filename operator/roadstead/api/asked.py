@@ -78,6 +78,7 @@ class Tensors(Asked):
 
 Count = Annotated[int, Field(ge=0, le=_NUMBER)]
 Number = Annotated[int, Field(ge=-_NUMBER, le=_NUMBER)]
+Numbers = Annotated[tuple[Number, ...], Field(max_length=_LAYERS)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=_LAYERS)]
 
 
@@ -103,7 +104,7 @@ class Header(Asked):
     sliding_window: Count = 0
     kv_lora_rank: Count = 0
     numbers: Annotated[
-        tuple[tuple[Annotated[str, Field(max_length=128)], Number | tuple[Number, ...]], ...], Field(max_length=128)
+        tuple[tuple[Annotated[str, Field(max_length=128)], Number | Numbers], ...], Field(max_length=128)
     ] = ()
     scheme: Scheme = Scheme.GGML
     dtype: Annotated[str, Field(max_length=64)] = ""

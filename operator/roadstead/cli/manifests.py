@@ -14,7 +14,7 @@ from roadstead.cli.kube import Object
 _MAGIC: Final = b"GGUF"
 _KIND: Final = "LocalModel"
 _GROUP: Final = "roadstead.dev/"
-_ONLY_FOR_PEOPLE: Final = ("licence", "extra")
+_ONLY_FOR_PEOPLE: Final = ("name", "licence", "extra")
 """Of the facts of a file; nothing is decided by them."""
 
 

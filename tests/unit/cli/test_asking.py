@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from roadstead.cli.failures import CommandError
 from roadstead.cli.main import app
 from roadstead.cli.manifests import local_models, question_of_fit
-from tests.fixtures.gguf_files import Gguf
+from tests.fixtures.gguf_files import Gguf, llama_keys, u32, u32s
 from tests.fixtures.memory_fleet import MIB, MemoryNode
 from tests.fixtures.read_api import FILES, SECRET, VARIANTS, read_api_in_a_thread, two_nodes
 
@@ -212,6 +212,16 @@ def test_a_damaged_model_file_is_refused_with_the_reader_s_own_code(gguf: Path) 
         question_of_fit(str(gguf), namespace="team", requirements={})
 
     assert error.value.code == "CorruptHeader"
+
+
+@pytest.mark.parametrize("length", [4096, 5000])
+def test_whatever_the_reader_of_headers_lets_through_may_be_asked(length: int, gguf: Path) -> None:
+    many = [u32(f"llama.key_{number}", 2**31 - 1) for number in range(200)]
+    gguf.write_bytes(Gguf(keys=[*llama_keys(), *many, u32s("llama.layers", [1] * length)]).bytes())
+
+    header = question_of_fit(str(gguf), namespace="team", requirements={})["header"]
+
+    assert len(header["numbers"]) == 128
 
 
 def test_of_a_model_file_only_its_header_is_asked_about(gguf: Path) -> None:
