@@ -160,6 +160,16 @@ class Model:
         return self.spec
 
     @property
+    def priority(self) -> int:
+        """What its spec says; 0 while that cannot be read."""
+        return self.spec.placement.priority if self.spec is not None else 0
+
+    @property
+    def rank(self) -> tuple[int, datetime, str]:
+        """In what order models are given room: by priority, then the older first."""
+        return (-self.priority, *self.precedence)
+
+    @property
     def precedence(self) -> tuple[datetime, str]:
         """Who comes first where two want the same: the older object, then its uid."""
         return (self.created, self.uid)

@@ -301,5 +301,7 @@ class FleetPlan:
     pools: tuple[PoolReport, ...] = ()
     held: tuple[ModelKey, ...] = ()
     """Models that have routes or slots and no LocalModel, too many at once to believe that they are gone."""
+    assignment_gap: float | None = None
+    """Where models wanted the same room: share of the bound on what they can be worth together that was not reached."""
     wake_after_seconds: float | None = None
     """When the plan should be looked at again although nothing happened (a retry that is due)."""

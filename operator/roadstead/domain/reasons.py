@@ -42,6 +42,7 @@ class Reason(StrEnum):
     NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_CORDONED = "NodeCordoned"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    PREEMPTED_BY_PRIORITY = "PreemptedByPriority"
 
     # worker images
     IMAGE_OFFERED = "ImageOffered"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -34,6 +34,17 @@ _ANYBODY = ModelSpec(served_name="", variants=())
 
 Offers = tuple[tuple[str, str], ...]
 """Node and content hash, for each replica that should be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allotment:
+    """What was weighed up."""
+
+    offers: Mapping[str, Offers] = field(default_factory=dict)
+    """By uid."""
+    gap: float | None = None
+    """Share of the bound on what the fleet can be worth that these offers do not reach; None: there was nothing to
+    weigh up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,25 +114,26 @@ def allot(
     rooms: Rooms,
     needs: Callable[[Content, Seat], int],
     holders: Callable[[str], frozenset[str]],
-) -> Mapping[str, Offers]:
-    """Offers by uid; none where there is nothing to weigh up.
+) -> Allotment:
+    """Offers; none where there is nothing to weigh up.
 
     ``needs`` is the bytes of a content on a node, ``holders`` the nodes that have an artifact.
     """
     hopeful = _not_too_large(wanted, seats, rooms, needs)
     if len(hopeful) < 2:
-        return {}
+        return Allotment()
     fleet = _Fleet(hopeful, seats, rooms, needs)
     able = [each for each in hopeful if fleet.may_fit(each)]
     if len(able) < 2 or fleet.has_ample_room(able):
-        return {}
+        return Allotment()
     from roadstead.planner.assignment.solve import solve  # noqa: PLC0415 - numpy and HiGHS: 20 MiB that few fleets need
 
     demands = tuple(fleet.demand(each, holders) for each in able)
     found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for placed in solve(Problem(machines=fleet.machines, demands=demands)).placed:
+    solution = solve(Problem(machines=fleet.machines, demands=demands))
+    for placed in solution.placed:
         found[placed.demand].append((placed.machine, placed.option.rung))
-    return {uid: tuple(offers) for uid, offers in found.items()}
+    return Allotment(offers={uid: tuple(offers) for uid, offers in found.items()}, gap=solution.gap)
 
 
 def _not_too_large(
@@ -221,6 +233,7 @@ class _Fleet:
         return Demand(
             name=wanted.uid,
             replicas=wanted.replicas,
+            band=wanted.spec.placement.priority,
             options=tuple(
                 Option(
                     rung=content.hash,

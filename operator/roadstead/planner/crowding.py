@@ -1,16 +1,15 @@
 """Nodes that have been promised out of more memory than they still have, because their budget was lowered.
 
 What runs there goes on: a budget is a plan, and engines are not ended for it. But some of it has to find another place,
-or a smaller variant on the same node. The youngest models give way first, and of two that could, the one that serves
-elsewhere as well.
+or a smaller variant on the same node. Who gives way first is the same wherever room is taken from somebody: models of
+lower priority, then those that serve elsewhere as well, then the younger.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from roadstead.domain.model import ModelKey
 from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.nodes import Seat
 from roadstead.planner.view import View, configured
@@ -24,7 +23,7 @@ def too_many(view: View, seats: Mapping[str, Seat]) -> Mapping[str, int]:
         slots = configured(view.slots_on(name))
         short = promised(slots) - facts.budget_bytes if facts is not None else 0
         if short > 0:
-            found += _giving_way(slots, short, view)
+            found += Counter(slot.name for slot in fewest(yielding(slots, view), short))
     return found
 
 
@@ -33,25 +32,29 @@ def promised(slots: tuple[ObservedSlot, ...]) -> int:
     return sum(slot.memory_bytes * slot.replicas for slot in slots)
 
 
-def _giving_way(slots: tuple[ObservedSlot, ...], short: int, view: View) -> Counter[str]:
-    """The fewest replicas in that order."""
-    age = {model.key: model.precedence for model in view.snapshot.models}
-    replicas = [slot for slot in sorted(slots, key=lambda slot: slot.name) for _ in range(slot.replicas)]
-    known = [slot for slot in replicas if slot.model in age]
-    known.sort(key=lambda slot: age[slot.model], reverse=True)
-    known.sort(key=lambda slot: not _serves_elsewhere(slot.model, slot.node, view))
+def yielding(slots: Iterable[ObservedSlot], view: View) -> list[ObservedSlot]:
+    """Each replica's slot, in the order in which they give way; none of models that nobody knows."""
+    models = {model.key: model for model in view.snapshot.models}
+    known = [slot for slot in sorted(slots, key=lambda slot: slot.name) if slot.model in models]
+    known.sort(key=lambda slot: models[slot.model].precedence, reverse=True)
+    known.sort(key=lambda slot: (models[slot.model].priority, not _serves_elsewhere(slot, view)))
+    return [slot for slot in known for _ in range(slot.replicas)]
+
+
+def fewest(slots: list[ObservedSlot], short: int) -> list[ObservedSlot]:
+    """The first of these that together hold ``short`` bytes, without those that turned out not to be needed."""
     taken: list[ObservedSlot] = []
-    for slot in known:
+    for slot in slots:
         if short <= 0:
             break
         taken.append(slot)
         short -= slot.memory_bytes
-    for slot in list(taken):  # what turned out not to be needed, because a later one is large
+    for slot in list(taken):  # because a later one is large
         if short + slot.memory_bytes <= 0:
             taken.remove(slot)
             short += slot.memory_bytes
-    return Counter(slot.name for slot in taken)
+    return taken
 
 
-def _serves_elsewhere(model: ModelKey, node: str, view: View) -> bool:
-    return any(slot.node != node and slot.ready for slot in view.slots_of(model))
+def _serves_elsewhere(slot: ObservedSlot, view: View) -> bool:
+    return any(other.node != slot.node and other.ready for other in view.slots_of(slot.model))

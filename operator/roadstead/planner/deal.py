@@ -22,6 +22,8 @@ class Target:
     """The slot that already is there for it."""
     release: int
     """Number that the slot is stamped with."""
+    claimed: int = 0
+    """Of the replicas, those that wait for room which models of lower priority give up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Deal:
     """Names of leaving slots that must not serve until the others can do without them."""
     crowded: frozenset[str]
     """Names of leaving slots whose node has no memory for them any more."""
+    claimants: Mapping[str, str]
+    """By name of a slot that gives way to a model of higher priority: to which, in words."""
     missing: int
     """Replicas that found no node."""
     refusals: Mapping[tuple[str, str], Verdict]

@@ -41,6 +41,7 @@ from roadstead.planner.nodes import Seat
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
 from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pool_reports import report_pools
+from roadstead.planner.preemption import Claims
 from roadstead.planner.rankings import Rankings
 from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release
 from roadstead.planner.reports import Findings, report
@@ -77,7 +78,9 @@ class _Draft:
     rankings: Rankings
     askable: Askable
     rest: Rest
-    crowded: Mapping[str, int]
+    crowded: dict[str, int]
+    """By slot, replicas that have no room on their node any more; claims add to it."""
+    claims: Claims
     actions: list[Action] = field(default_factory=list)
     last: list[Action] = field(default_factory=list)
     """What may only happen after everything else."""
@@ -112,11 +115,12 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         rankings=Rankings(places, rooms),
         askable=Askable(places),
         rest=rest,
-        crowded=too_many(view, places),
+        crowded=dict(too_many(view, places)),
+        claims=Claims(view, places),
     )
-    models = sorted(snapshot.models, key=lambda model: model.precedence)
+    models = sorted(snapshot.models, key=lambda model: model.rank)
     found = {model.uid: _look_at(draft, model) for model in models if not model.deleting and model.spec is not None}
-    offers = allot(
+    allotment = allot(
         [each.wanted for each in found.values() if isinstance(each, _Awake) and each.wanted is not None],
         seats=places,
         rooms=rooms,
@@ -129,7 +133,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         elif model.spec is None:
             _leave_as_it_is(draft, model)
         else:
-            _serve(draft, model, found[model.uid], offers.get(model.uid, ()))
+            _serve(draft, model, found[model.uid], allotment.offers.get(model.uid, ()))
     orphans = _sweep_orphans(draft)
     protection = pods.protection(draft.put)
     return FleetPlan(
@@ -147,6 +151,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         reports=tuple(draft.reports),
         pools=report_pools(snapshot, adoption=adoption, pods=pods, held=orphans.held),
         held=orphans.held,
+        assignment_gap=allotment.gap,
         wake_after_seconds=min(draft.wakes, default=None),
     )
 
@@ -188,6 +193,8 @@ def _look_at(draft: _Draft, model: Model) -> _Awake | ModelReport:
 
 def _serve(draft: _Draft, model: Model, found: _Awake | ModelReport, offers: Offers) -> None:
     """A model that is wanted and can be read."""
+    if any(slot.name in draft.claims.giving_way for slot in draft.view.slots_of(model.key)):
+        found = _look_at(draft, model)  # it is not at rest any more
     if isinstance(found, ModelReport):
         draft.reports.append(found)
         return
@@ -222,8 +229,11 @@ def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers) ->
             rankings=draft.rankings,
             crowded=draft.crowded,
             offers=offers,
+            claims=draft.claims,
             now=draft.now,
         )
+        for slot, replicas in draft.claims.giving_way.items():
+            draft.crowded[slot] = max(replicas, draft.crowded.get(slot, 0))
         transition = plan_transition(
             model,
             release=choice.release,

@@ -14,6 +14,7 @@ from enum import IntEnum
 from roadstead.domain.model import ModelSpec
 from roadstead.domain.plan import Verdict
 from roadstead.domain.reasons import Reason
+from roadstead.domain.release import Artifact
 from roadstead.domain.snapshot import (
     AgentFacts,
     Cell,
@@ -25,6 +26,7 @@ from roadstead.domain.snapshot import (
     Pool,
     Raylet,
     Unknown,
+    WeightPhase,
     image_label,
 )
 from roadstead.domain.workload import PodRole
@@ -51,6 +53,11 @@ class Seat:
     def facts(self) -> AgentFacts | None:
         """What the agent says now; None unless it is Known."""
         return self.agent.value if isinstance(self.agent, Known) else None
+
+    def has(self, artifact: Artifact) -> bool:
+        """Whether its agent says now that the artifact lies in its store, ready to be served."""
+        weight = self.facts.weight(artifact.digest) if self.facts is not None else None
+        return weight is not None and weight.phase is WeightPhase.READY
 
 
 def seats(snapshot: FleetSnapshot, closed: Mapping[str, Mapping[str, str]] | None = None) -> Mapping[str, Seat]:

@@ -14,12 +14,13 @@ changed policy or a speed that is too low moves anything. Memory is exclusive, c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from heapq import nsmallest
 from itertools import islice
+from typing import NamedTuple
 
 from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.plan import Verdict
@@ -31,6 +32,7 @@ from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
 from roadstead.planner.needs import bytes_needed, memory_of
 from roadstead.planner.nodes import Seat, haste, selection_verdict, start_verdict
+from roadstead.planner.preemption import Claims, Sacrifice
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
@@ -64,11 +66,23 @@ class _Table(Case):
     """By node and content hash."""
     holders: dict[str, frozenset[str]] = field(default_factory=dict)
     """By content hash, nodes that have its artifact or are fetching it."""
+    claimed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of these, what waits for room that others give up."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
 
     def on(self, node: str) -> int:
         """Replicas dealt to a node so far."""
         return sum(count for (seat, _), count in self.counts.items() if seat == node)
+
+
+class _Claimable(NamedTuple):
+    """A place that others would have to leave."""
+
+    order: tuple[object, ...]
+    """The least comes first. Weights that are there keep a claim where it is, once it has begun."""
+    node: str
+    content: Content
+    sacrifice: Sacrifice
 
 
 def deal_replicas(
@@ -82,12 +96,13 @@ def deal_replicas(
     rankings: Rankings,
     crowded: Mapping[str, int],
     offers: Offers,
+    claims: Claims,
     now: datetime,
 ) -> Deal:
     """Deal ``spec.replicas`` replicas of a release, starting from what is there.
 
     ``crowded`` says by slot how many of its replicas have no room on their node any more; ``offers`` are taken before
-    anything else is looked for.
+    anything else is looked for. What finds no room claims that of models of lower priority.
     """
     standing = look_at_standing(model, release=release, observed=observed, seats=seats, view=view)
     leaving = list(standing.leaving)
@@ -117,7 +132,8 @@ def deal_replicas(
             table.counts[slot.node, slot.content] = slot.replicas - without
             table.rooms.take(slot.node, -without * slot.memory_bytes)
     _shrink(table, model.checked_spec.replicas)
-    _grow(table, model.checked_spec.replicas, offers)
+    if _grow(table, model.checked_spec.replicas, offers) and claims.may_claim(model):
+        _claim(table, model, claims)
     explained = _explain(table)
     for key, slot in kept.items():
         if not table.counts[key]:
@@ -128,7 +144,9 @@ def deal_replicas(
         leaving=[
             slot
             for slot in leaving
-            if slot.name not in standing.forbidden and _selected(seats.get(slot.node), model.checked_spec)
+            if slot.name not in standing.forbidden
+            and slot.name not in claims.claimants
+            and _selected(seats.get(slot.node), model.checked_spec)
         ],
         releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
@@ -145,6 +163,7 @@ def deal_replicas(
         ),
         forbidden=standing.forbidden,
         crowded=frozenset(slot.name for slot in leaving if slot.name in crowded),
+        claimants={slot.name: claims.claimants[slot.name] for slot in observed if slot.name in claims.claimants},
         missing=missing,
         refusals=table.refusals,
         unexplained=len(seats) - explained,
@@ -191,13 +210,13 @@ def _shrink(table: _Table, replicas: int) -> None:
         table.counts[node, worst.hash] -= 1
 
 
-def _grow(table: _Table, replicas: int, offers: Offers) -> None:
-    """Deal what is missing."""
+def _grow(table: _Table, replicas: int, offers: Offers) -> bool:
+    """Deal what is missing; whether there is no place for some of it, as far as all have answered."""
     by_hash = {content.hash: content for content in table.contents}
     asked_first = 0
     for node, rung in offers:
         if table.counts.total() >= replicas:
-            return
+            return False
         content = by_hash[rung]
         if _takes(table, node, content):
             _put(table, node, content)
@@ -206,8 +225,9 @@ def _grow(table: _Table, replicas: int, offers: Offers) -> None:
     while table.counts.total() + asked_first < replicas:
         offer = _best_offer(table)
         if offer is None:
-            return
+            return not (asked_first or table.unasked)
         _put(table, *offer)
+    return False
 
 
 def _takes(table: _Table, node: str, content: Content) -> bool:
@@ -222,6 +242,32 @@ def _put(table: _Table, node: str, content: Content) -> None:
     table.counts[node, content.hash] += 1
     table.own.add(node)
     table.rooms.take(node, memory_of(content, table.seats[node]))
+
+
+def _claim(table: _Table, model: Model, claims: Claims) -> None:
+    """Places for what is missing where models of lower priority have to leave first, so that it costs them least."""
+    while table.counts.total() < table.spec.replicas:
+        found = min(_claimable(table, model, claims), key=lambda each: each.order, default=None)
+        if found is None:
+            return
+        at_once = table.seats[found.node].has(found.content.artifact)
+        claims.claim(model, found.sacrifice, at_once=at_once)
+        _put(table, found.node, found.content)
+        table.claimed[found.node, found.content.hash] += 1
+
+
+def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimable]:
+    for node in claims.nodes():
+        seat = table.seats[node]
+        if start_verdict(seat, table.spec) is not None:
+            continue
+        room = claims.room(node, model, table.rooms)
+        for rung, content in enumerate(table.contents):
+            if content_verdict(table, content, seat, room=room) is None:
+                sacrifice = claims.sacrifice(node, model, memory_of(content, seat), table.rooms)
+                drawn = node in table.holders[content.hash]
+                order = (table.on(node), *sacrifice.cost[:2], not drawn, sacrifice.cost[2], rung, node)
+                yield _Claimable(order=order, node=node, content=content, sacrifice=sacrifice)
 
 
 def _best_offer(table: _Table) -> tuple[str, Content] | None:
@@ -336,6 +382,7 @@ def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], releas
             else memory_of(by_hash[content], table.seats[node]),
             kept=kept.get((node, content)),
             release=release.number,
+            claimed=table.claimed[node, content],
         )
         for (node, content), count in sorted(table.counts.items())
         if count

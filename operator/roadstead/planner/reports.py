@@ -177,7 +177,8 @@ def _slots(findings: Findings) -> tuple[SlotReport, ...]:
 
 def _slot_state(findings: Findings, slot: ObservedSlot) -> tuple[Reason, str]:
     if findings.transition is not None and slot.name in findings.transition.draining:
-        return Reason.DRAINING, "takes no new requests"
+        claimant = findings.deal.claimants.get(slot.name) if findings.deal is not None else None
+        return Reason.DRAINING, f"gives way to {claimant}" if claimant else "takes no new requests"
     if slot.failed_at is not None:
         return Reason.ENGINE_START_FAILED, _last_line(slot.message)
     if slot.ready >= slot.replicas:
@@ -225,8 +226,10 @@ def _placed(findings: Findings) -> ConditionReport:
         refusals = findings.deal.refusals
         words = "; ".join(f"{name} on {node}: {verdict.message}" for (name, node), verdict in sorted(refusals.items()))
         words = "; ".join([words or "No node is known.", *_of_others(findings.deal)])
-        message = f"{findings.deal.missing} of {findings.wanted} replicas fit nowhere. {words}"
-        return _condition("Placed", _FALSE, _placing_reason(findings.deal), message)
+        ways = [f"{name} gives way to {to}." for name, to in sorted(findings.deal.claimants.items())]
+        message = " ".join([f"{findings.deal.missing} of {findings.wanted} replicas fit nowhere.", *ways, words])
+        reason = Reason.PREEMPTED_BY_PRIORITY if ways else _placing_reason(findings.deal)
+        return _condition("Placed", _FALSE, reason, message)
     if findings.transition.blocked:
         first = findings.transition.blocked[0]
         words = "; ".join(verdict.message for verdict in findings.transition.blocked)

@@ -42,10 +42,18 @@ class Rooms:
         self._free[node] = self._free.get(node, 0) - number_of_bytes
         self._left[node] = self._left.get(node, 0) - number_of_bytes
 
+    def once_free(self, node: str, number_of_bytes: int) -> int:
+        """What is free once so many bytes have been given back, which nothing that is configured was promised.
+
+        Below 0 where more was promised in this plan than there is.
+        """
+        free = self._free.get(node, 0)
+        return min(free + number_of_bytes, max(free, self._left.get(node, 0)))
+
     def count_on(self, node: str, number_of_bytes: int) -> None:
         """Memory that something which is ending still holds will be free, as far as the node's budget goes."""
         if node in self._free:
-            self._free[node] = min(self._free[node] + number_of_bytes, max(self._free[node], self._left[node]))
+            self._free[node] = self.once_free(node, number_of_bytes)
 
     def after_leaving(self, slots: Iterable[ObservedSlot]) -> Rooms:
         """The rooms as they will be once these slots are gone."""

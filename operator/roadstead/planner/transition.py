@@ -8,7 +8,6 @@ Where both do not fit, the old one stays and ``InsufficientCapacity`` says by ho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -26,6 +25,7 @@ from roadstead.planner.view import View
 
 _FIRST_RETRY = timedelta(seconds=20)
 _LAST_RETRY = timedelta(minutes=10)
+_WAITS_FOR_OTHERS = Verdict(reason=Reason.STARTING, message="waits for the room that models of lower priority give up")
 _NEVER_RAN = ("DEPLOY_FAILED", "DEPLOYING", "NOT_STARTED")
 
 
@@ -39,7 +39,7 @@ class Transition:
     """Names of slots that take no new requests."""
     fetches: tuple[FetchWeights, ...]
     waiting: Mapping[str, Verdict]
-    """By name of a slot that is wanted but not there: what it waits for."""
+    """By name of a slot that is wanted but not there, or not in as many replicas: what it waits for."""
     blocked: tuple[Verdict, ...]
     """Why a slot that is wanted cannot be started while the old ones are there."""
     retry_after_seconds: float | None
@@ -66,7 +66,7 @@ def plan_transition(
     rooms: Rooms,
     now: datetime,
 ) -> Transition:
-    """The next steps towards a deal; takes from ``rooms`` what it starts."""
+    """The next steps towards a deal; takes from ``rooms`` what it starts, and what it has claimed."""
     steps = _Steps()
     for target in deal.targets:
         seat = seats[target.node]
@@ -74,9 +74,11 @@ def plan_transition(
             _keep(steps, model, target=target, kept=target.kept, seat=seat, rooms=rooms, now=now)
         else:
             _start(steps, model, target=target, seat=seat, rooms=rooms)
+    for target in deal.targets:  # after what starts now: a claim is met by what others give up
+        rooms.take(target.node, target.claimed * target.memory_bytes)
     if deal.missing:
         steps.fetches += _failed_fetches(release, view)
-    draining = _draining(model, deal, seats, steps.cramped)
+    draining = _draining(model, deal, seats, steps)
     removed = tuple(
         slot
         for slot in deal.leaving
@@ -113,10 +115,12 @@ def _keep(
     now: datetime,
 ) -> None:
     """A slot that is there: more or fewer replicas, a newer release's stamp, another attempt."""
-    more = target.replicas - kept.replicas
+    more = target.replicas - target.claimed - kept.replicas
     allowed = _fitting(more, target.memory_bytes, rooms.free(target.node)) if more > 0 else more
     if allowed < more:
         steps.blocked.append(_no_room(target, rooms))
+    if target.claimed:
+        steps.waiting[kept.name] = _WAITS_FOR_OTHERS
     rooms.take(target.node, max(0, allowed) * target.memory_bytes)
     attempt = kept.attempt
     if kept.failed_at is not None:
@@ -146,24 +150,28 @@ def _start(steps: _Steps, model: Model, *, target: Target, seat: Seat, rooms: Ro
     facts = seat.facts
     if facts is None:
         return  # its agent has gone since it was dealt to
+    now = target.replicas - target.claimed
     slot = Slot(
         model=model.key,
         release=target.release,
         content=target.content,
         node=target.node,
         shape=Shape(threads=_threads(facts.cores)),
-        replicas=_fitting(target.replicas, target.memory_bytes, rooms.free(target.node)),
+        replicas=_fitting(now, target.memory_bytes, rooms.free(target.node)),
         memory_bytes=target.memory_bytes,
     )
-    if slot.replicas < target.replicas:
+    if slot.replicas < now:
         steps.blocked.append(_no_room(target, rooms))
         steps.cramped.add(target.node)
-    if not slot.replicas:
+    if not slot.replicas and not target.claimed:
         return
     rooms.take(target.node, slot.replicas * target.memory_bytes)
     artifact = target.content.artifact
     weight = facts.weight(artifact.digest)
     if weight is not None and weight.phase is WeightPhase.READY:
+        if not slot.replicas:
+            steps.waiting[slot.name] = _WAITS_FOR_OTHERS
+            return
         if engine_verdict(seat, engine=target.content.engine, image=target.content.engine_image) is not None:
             steps.waiting[slot.name] = Verdict(reason=Reason.STARTING, message="waits for a worker of its image")
             return
@@ -206,18 +214,22 @@ def _failed_fetches(release: Release, view: View) -> list[FetchWeights]:
     ]
 
 
-def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat], cramped: AbstractSet[str]) -> frozenset[str]:
+def _draining(model: Model, deal: Deal, seats: Mapping[str, Seat], steps: _Steps) -> frozenset[str]:
     """Leaving slots that the others can already do without.
 
     Where a slot has outgrown its node and its successor waits for that very room, one other that serves is enough.
+    What gives way to a model of higher priority is not waited for, unless all of it is on its way to another place.
     """
+    stuck = any(target.kept is not None and target.kept.failed_at is not None for target in deal.targets)
+    moves = not (deal.missing or steps.blocked or stuck)
     serving = sum(min(target.kept.ready, target.replicas) for target in deal.targets if target.kept is not None)
     serving += sum(slot.ready for slot in deal.leaving)
     draining: set[str] = set()
     for slot in deal.leaving:
-        outgrown = slot.name in deal.crowded and slot.node in cramped
+        outgrown = slot.name in deal.crowded and slot.node in steps.cramped
+        gives_way = slot.name in deal.claimants and not moves
         spare = serving - slot.ready >= (1 if outgrown else model.checked_spec.replicas)
-        if spare or slot.name in deal.forbidden or _useless(slot, seats):
+        if spare or gives_way or slot.name in deal.forbidden or _useless(slot, seats):
             serving -= slot.ready
             draining.add(slot.name)
     return frozenset(draining)

@@ -81,6 +81,8 @@ class FleetLoop:
         self.metrics.turns.labels("failed_actions" if result.outcome.failed else "done").inc()
         self.metrics.turn_seconds.observe(self.last_turn - started)
         self.metrics.models.set(result.models)
+        if result.assignment_gap is not None:
+            self.metrics.assignment_gap.set(result.assignment_gap)
         if result.outcome.fenced_by is not None:
             await self.fenced(result.outcome.fenced_by)
         if result.outcome.done or result.outcome.failed:

@@ -21,6 +21,11 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.models = Gauge("roadstead_models", "LocalModels in the last snapshot.", registry=self.registry)
+        self.assignment_gap = Gauge(
+            "roadstead_assignment_gap_ratio",
+            "When models last wanted the same room: share of the bound on their worth together that was not reached.",
+            registry=self.registry,
+        )
         self.leading = Gauge("roadstead_leading", "1 while this process leads.", registry=self.registry)
         self.epoch = Gauge("roadstead_epoch", "Epoch this process leads with.", registry=self.registry)
 

@@ -34,6 +34,8 @@ class TurnResult:
     unpublished: int
     again_after_seconds: float | None
     """When to look again although nothing happens; 0 = at once."""
+    assignment_gap: float | None = None
+    """Of the plan; None where nothing had to be weighed up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,11 @@ class Turn:
             waits = (plan.wake_after_seconds, published.again_after_seconds)
             again = min((wait for wait in waits if wait is not None), default=None)
         return TurnResult(
-            models=len(snapshot.models), outcome=outcome, unpublished=published.failed, again_after_seconds=again
+            models=len(snapshot.models),
+            outcome=outcome,
+            unpublished=published.failed,
+            again_after_seconds=again,
+            assignment_gap=plan.assignment_gap,
         )
 
     async def _learned(self, acting: asyncio.Task[Outcome], snapshot: FleetSnapshot) -> frozenset[str]:

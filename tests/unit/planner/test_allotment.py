@@ -112,3 +112,16 @@ async def test_an_offer_of_a_node_that_lacks_the_file_is_not_the_last_word() -> 
 
     assert served(fleet, keys) == {"small": 4}
     assert all(set(fleet.running(key)) == {"node-b"} for key in keys[:2])
+
+
+async def test_how_far_an_assignment_stays_below_its_bound_is_told_while_there_is_something_to_weigh_up() -> None:
+    fleet = MemoryFleet(nodes={"node-a": node(450), "node-b": node(450)})
+    apply_all(fleet)
+    gaps = []
+    for _ in range(12):
+        gaps.append((await fleet.turn()).assignment_gap)
+        fleet.step()
+    told = [gap for gap in gaps if gap is not None]
+    assert told
+    assert all(0 <= gap < 0.01 for gap in told)
+    assert gaps[-1] is None, "all are served"
