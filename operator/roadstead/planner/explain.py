@@ -206,8 +206,11 @@ class _Look:
         words = f"a replica needs {in_words(memory_of(content, seat))}"
         if seat.facts is not None:
             words += f" of {in_words(seat.facts.budget_bytes)}"
-        if against is not None:
+        there = any(slot.content == content.hash for slot in configured(self.seen.view.slots_on(seat.node.name)))
+        if against is not None and there:
             words += f"; would not be started there now: {against.message}"
+        elif against is not None and against.reason is Reason.INSUFFICIENT_RAM:
+            words += "; models of lower priority give way to it"
         return Verdict(reason=Reason.CHOSEN, message=words)
 
     def _fits(self, content: Content, seat: Seat) -> Verdict:

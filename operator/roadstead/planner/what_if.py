@@ -8,14 +8,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from roadstead.domain.model import ConditionStatus
-from roadstead.domain.plan import FleetPlan, ModelReport, Resolve
-from roadstead.domain.snapshot import AgentFacts, Cell, FleetSnapshot, Known, Part, Raylet
+from roadstead.domain.plan import FetchWeights, FleetPlan, ModelReport, Resolve
+from roadstead.domain.snapshot import AgentFacts, Cell, FleetSnapshot, Known, Part, Raylet, Weight, WeightPhase
 from roadstead.domain.supposition import Consequences, Difference, NoSuchNode, Place, Supposition
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
 from roadstead.planner.wishes import with_wishes
 
 _HOSTNAME = "kubernetes.io/hostname"
+_GIVE_WAY_ROUNDS = 3
+"""Who gives way may in turn take room from models of still lower priority."""
 
 
 def suppose(snapshot: FleetSnapshot, now: datetime, supposition: Supposition) -> FleetSnapshot:
@@ -34,12 +36,38 @@ def what_if(snapshot: FleetSnapshot, now: datetime, supposition: Supposition, re
     """What would become of the models. ``rest`` saves work and is left as it is; ``NoSuchNode``."""
     supposed = suppose(snapshot, now, supposition)
     rest = rest if rest is not None else Rest()
-    before, after = plan(snapshot, now, rest.copy()), plan(supposed, now, rest.copy())
+    before, after = _led_to(snapshot, now, rest), _led_to(supposed, now, rest)
     sources = {variant.source for wish in supposition.applied for variant in wish.spec.variants}
     return Consequences(
         differences=differences(before, after),
         questions=tuple(each.key for each in after.actions if isinstance(each, Resolve) and each.key.source in sources),
     )
+
+
+def _led_to(snapshot: FleetSnapshot, now: datetime, rest: Rest) -> FleetPlan:
+    """The plan once what it has fetched is there: only then is anybody asked to give way to a higher priority."""
+    planned = plan(snapshot, now, rest.copy())
+    if len({model.priority for model in snapshot.models}) < 2:
+        return planned
+    for _ in range(_GIVE_WAY_ROUNDS):
+        fetches = [each for each in planned.actions if isinstance(each, FetchWeights)]
+        if not fetches:
+            break
+        for fetch in fetches:
+            snapshot = _fetched(snapshot, fetch)
+        planned = plan(snapshot, now, rest.copy())
+    return planned
+
+
+def _fetched(snapshot: FleetSnapshot, fetch: FetchWeights) -> FleetSnapshot:
+    agent = snapshot.agents.get(fetch.node)
+    if not isinstance(agent, Known):
+        return snapshot
+    digest, size = fetch.artifact.digest, fetch.artifact.bytes
+    there = Weight(digest=digest, phase=WeightPhase.READY, bytes_total=size, bytes_done=size)
+    others = tuple(weight for weight in agent.value.weights if weight.digest != digest)
+    agents = {**snapshot.agents, fetch.node: Known(replace(agent.value, weights=(*others, there)))}
+    return replace(snapshot, agents=agents)
 
 
 def differences(before: FleetPlan, after: FleetPlan) -> tuple[Difference, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from roadstead.domain.explanation import Explanation, Fit, NoSuchModel, Option
-from roadstead.domain.model import FieldProblem, ModelKey, ModelSpec, VariantSpec
+from roadstead.domain.model import FieldProblem, ModelKey, ModelSpec, PlacementPolicy, VariantSpec
 from roadstead.domain.reasons import Reason
 from roadstead.domain.snapshot import EngineBuild, Pool, Resolved, Unresolved, answered
 from roadstead.domain.supposition import Wish
@@ -308,3 +308,13 @@ async def test_a_format_that_no_pool_has_an_engine_for_is_said_of_the_variant() 
 
     assert rung.verdict is not None
     assert (rung.verdict.reason, rung.bytes) == (Reason.NO_FORMAT_ENGINE, SMALL.bytes)
+
+
+async def test_what_would_be_placed_by_its_priority_says_so() -> None:
+    fleet = await settled(a=node(600))
+
+    told = fit(fleet, LADDER[0], placement=PlacementPolicy(priority=1))
+
+    assert told.pending == 0
+    assert told.options[0].verdict.reason is Reason.CHOSEN
+    assert told.options[0].verdict.message.endswith("; models of lower priority give way to it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roadstead.domain.model import ModelKey, ModelSpec, Requirements, VariantSpec
+from roadstead.domain.model import ModelKey, ModelSpec, PlacementPolicy, Requirements, VariantSpec
 from roadstead.domain.snapshot import Resolved, Unresolved, answered
 from roadstead.domain.supposition import Difference, NoSuchNode, Place, Supposition, Wish
 from roadstead.planner.fleet import plan
@@ -111,8 +111,20 @@ async def test_an_added_node_has_another_name_and_nothing_of_the_other_s() -> No
     assert (facts.free_bytes, facts.weights, facts.leases) == (600 * MIB, (), ())
 
 
-def wish(key: ModelKey = NEW, *variants: VariantSpec, replicas: int = 1, requirements: Requirements = USUAL) -> Wish:
-    spec = ModelSpec(served_name=key.name, variants=variants or LADDER, replicas=replicas, requirements=requirements)
+def wish(
+    key: ModelKey = NEW,
+    *variants: VariantSpec,
+    replicas: int = 1,
+    requirements: Requirements = USUAL,
+    priority: int = 0,
+) -> Wish:
+    spec = ModelSpec(
+        served_name=key.name,
+        variants=variants or LADDER,
+        replicas=replicas,
+        requirements=requirements,
+        placement=PlacementPolicy(priority=priority),
+    )
     return Wish(key, spec)
 
 
@@ -204,3 +216,36 @@ async def test_two_models_that_would_come_together_share_the_room() -> None:
         ("other", "small", 0),
     ]
     assert {each.starts[0].node for each in found} == {"b", "c"}
+
+
+def displacing(fleet: MemoryFleet) -> tuple[Difference, ...]:
+    """What would follow from a large model of higher priority, whose file no node has fetched."""
+    applied = wish(NEW, VariantSpec(name="other", source="https://models.example/other.gguf"), priority=5)
+    snapshot, supposition = observe(fleet.ports, fleet.resolutions), Supposition(applied=(applied,))
+    questions = what_if(snapshot, fleet.now, supposition).questions
+    found = {question: Resolved(artifact=artifact("other", mebibytes=400, bits=16)) for question in questions}
+    return what_if(answered(snapshot, found), fleet.now, supposition).differences
+
+
+async def test_whom_a_model_of_higher_priority_would_displace_is_told_and_where_to() -> None:
+    low, new = displacing(await settled(a=600, b=300))
+
+    assert (new.model, new.starts, new.pending_then) == (NEW, (Place("a", "other", 1),), 0)
+    assert (low.model, low.stops, low.starts) == (KEY, (Place("a", "large", 1),), (Place("b", "small", 1),))
+
+
+async def test_who_would_be_displaced_and_find_no_other_place_is_told_as_well() -> None:
+    low, new = displacing(await settled(a=600))
+
+    assert (new.starts, new.pending_then) == ((Place("a", "other", 1),), 0)
+    assert (low.stops, low.starts, low.pending_then) == ((Place("a", "large", 1),), (), 1)
+    assert "gives way to" in low.why
+
+
+async def test_what_gives_way_already_is_no_consequence_of_anything_else() -> None:
+    fleet = await settled(a=600, b=120)
+    fleet.apply("high", LADDER[0], priority=5)
+    for _ in range(2):
+        await fleet.turn()
+
+    assert asked(fleet, drained=("b",)) == ()
