@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from roadstead.api import answers, asked, telling
+from roadstead.api import answers, asked, telling, telling_thoughts
 from roadstead.api.guard import TOKEN_HEADER, Guard
 from roadstead.api.problems import DOCUMENTED, UNRESOLVED_STATUS, ApiCode, ApiProblem, sentence, tell_problems
 from roadstead.api.streaming import LineStream, Streams
@@ -120,7 +120,7 @@ def _tell_of_the_fleet(app: FastAPI, outlook: Outlook) -> None:
 def _answer_questions(app: FastAPI, questions: Questions) -> None:
     async def consequences(supposition: Supposition) -> answers.WhatIfAnswer:
         planned, found = await questions.what_if(supposition)
-        return telling.what_if_answer(planned, _origin(planned, questions.outlook), found.differences)
+        return telling_thoughts.what_if_answer(planned, _origin(planned, questions.outlook), found.differences)
 
     @app.get(
         "/v1/models/{namespace}/{name}/explain",
@@ -129,7 +129,7 @@ def _answer_questions(app: FastAPI, questions: Questions) -> None:
     )
     async def explain(namespace: Namespace, name: Name) -> answers.ExplainAnswer:
         planned, told = await questions.explain(ModelKey(namespace, name))
-        return telling.explain_answer(_origin(planned, questions.outlook), told)
+        return telling_thoughts.explain_answer(_origin(planned, questions.outlook), told)
 
     @app.get(
         "/v1/what-if",
@@ -165,7 +165,7 @@ def _answer_questions(app: FastAPI, questions: Questions) -> None:
         if not told.options and (refused := [rung.verdict for rung in told.rungs if rung.verdict is not None]):
             words = "; ".join(dict.fromkeys(verdict.message for verdict in refused))
             raise ApiProblem(refused[0].reason, sentence(words))
-        return telling.fit_answer(_origin(planned, questions.outlook), told)
+        return telling_thoughts.fit_answer(_origin(planned, questions.outlook), told)
 
 
 def _origin(planned: Planned, outlook: Outlook) -> telling.Origin:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from roadstead.api import answers, telling
+from roadstead.api import answers, telling, telling_thoughts
 from roadstead.cli.explain_tables import print_explanation, print_fit
 from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan, print_what_if
 from roadstead.cli.orphan import Freed, Left
@@ -158,8 +158,8 @@ def test_orphan_says_what_was_done_and_what_happens_now(
 def test_what_if_shows_what_would_move_and_what_would_find_no_place(fleet: MemoryFleet, console: Console) -> None:
     made, origin = planned(fleet)
     found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",))).differences
-    print_what_if(telling.what_if_answer(made, origin, found), console)
-    print_what_if(telling.what_if_answer(made, origin, ()), console)
+    print_what_if(telling_thoughts.what_if_answer(made, origin, found), console)
+    print_what_if(telling_thoughts.what_if_answer(made, origin, ()), console)
     assert shown(console) == [
         "NAMESPACE  NAME       STOPS             STARTS              WITHOUT A PLACE  WHY",
         "team       assistant  1 × q4 on node-b  1 × bf16 on node-a",
@@ -180,7 +180,7 @@ def test_of_many_places_the_first_are_explained(console: Console) -> None:
     fleet.apply("assistant", *VARIANTS, replicas=10)
     asyncio.run(fleet.settle())
 
-    print_explanation(telling.explain_answer(*explained(fleet)), console)
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
 
     assert shown(console)[0] == "team/assistant  10 of 10 replicas have a place"
     assert sum("rather than" in line for line in shown(console)) == 8
@@ -190,8 +190,8 @@ def test_of_many_places_the_first_are_explained(console: Console) -> None:
 def test_what_finds_no_place_is_explained_in_the_table_alone(fleet: MemoryFleet, console: Console) -> None:
     fleet.apply("assistant", *VARIANTS, replicas=9)
 
-    print_explanation(telling.explain_answer(*explained(fleet)), console)
-    print_fit(telling.fit_answer(*explained(fleet)), console)
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+    print_fit(telling_thoughts.fit_answer(*explained(fleet)), console)
 
     lines = shown(console)
     assert lines[0].endswith(" of 9 replicas have a place")
@@ -204,7 +204,7 @@ def test_a_model_of_which_nothing_can_be_said_is_explained_by_that(fleet: Memory
     problem = FieldProblem(path="spec.replicas", message="must be a number")
     fleet.models[key] = replace(fleet.models[key], spec=None, problems=(problem,))
 
-    print_explanation(telling.explain_answer(*explained(fleet)), console)
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
 
     assert shown(console)[1].startswith("  spec.replicas: must be a number")
 
@@ -214,7 +214,7 @@ def test_a_variant_that_can_run_nowhere_is_told_beside_its_figures(console: Cons
     fleet.apply("assistant", replace(VARIANTS[1], quality=0.9), VariantSpec(name="gone", source="file:///gone.gguf"))
     asyncio.run(fleet.settle())
 
-    print_explanation(telling.explain_answer(*explained(fleet)), console)
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
 
     assert shown(console)[1:4] == [
         "  VARIANT  SIZE       QUALITY      VERDICT         WHY",

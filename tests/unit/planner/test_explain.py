@@ -143,7 +143,7 @@ async def test_a_node_that_has_no_room_for_another_replica_is_told_with_what_is_
     another = next(each for each in told.choices[1].passed_over if each.nodes == ("a",) and each.variant == "large")
 
     assert another.verdict.reason is Reason.INSUFFICIENT_RAM
-    assert another.verdict.message.startswith("another needs ")
+    assert another.verdict.message.startswith("needs 516.6 MiB, 13.4 MiB of 530.0 MiB are free: ")
 
 
 async def test_what_stays_although_it_would_not_be_started_there_again_is_chosen_and_says_so() -> None:
