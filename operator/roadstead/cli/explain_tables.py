@@ -99,9 +99,10 @@ def _nodes(option: answers.Option) -> str:
 
 
 def _speed(option: answers.Option) -> str:
+    """Of one stream; ``≈`` where it is only expected."""
     if option.tokens_per_second is None:
         return "?"
-    return f"{option.tokens_per_second:g}{'' if option.speed_from == 'Measured' else ' (expected)'}"
+    return f"{'' if option.speed_from == 'Measured' else '≈ '}{option.tokens_per_second:g}"
 
 
 def _sum(terms: Iterable[answers.Term]) -> str:

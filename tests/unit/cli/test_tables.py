@@ -221,3 +221,21 @@ def test_a_variant_that_can_run_nowhere_is_told_beside_its_figures(console: Cons
         "  q4       100.0 MiB  0.9 (given)",
         "  gone     ?          ?            SourceNotFound  gone: file:///gone.gguf is not there on node-a",
     ]
+
+
+def test_a_speed_that_is_only_expected_is_marked(console: Console) -> None:
+    fleet = two_nodes()
+    for node in fleet.nodes.values():
+        node.reads = 12e9
+    fleet.apply("assistant", *VARIANTS, replicas=2)
+    asyncio.run(fleet.settle())
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+
+    assert [line.split()[:5] for line in shown(console)[5:10]] == [
+        ["VARIANT", "ON", "VERDICT", "TOKENS/S", "WHY"],
+        ["bf16", "node-a", "Chosen", "22.9", "a"],
+        ["bf16", "node-b", "InsufficientRAM", "≈", "22.9"],
+        ["q4", "node-b", "Chosen", "114.4", "a"],
+        ["q4", "node-a", "Outranked", "≈", "114.4"],
+    ]
