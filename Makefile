@@ -65,6 +65,11 @@ cluster-down: $(READY) ## end that cluster and remove all of it
 test-cluster: $(READY) ## the fleet on a real cluster: images, Helm, drains (root; 17 minutes, 38 the first time)
 	@$(BIN)/pytest --exitfirst --capture=no tests/cluster $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
 
+# What the tests need of llama.cpp is compiled first, from the locked source, and kept in the cache.
+.PHONY: test-engines
+test-engines: $(READY) ## what real engines say of real weights (3 minutes, 10 the first time; needs gcc)
+	@$(BIN)/pytest --capture=no tests/engines $(ARGS) $(if $(ARGS),|| [ $$? = 5 ])
+
 # A third of it: `make test-faults FAULTS_THIRD=auto`, another one each day; 0, 1 or 2 for a certain one.
 # Those with an operator alone mostly wait and run beside each other; a whole fleet with engines has the machine to itself.
 FAULTS_THIRD ?=
@@ -136,6 +141,10 @@ check-schema: $(READY)
 .PHONY: images
 images: $(READY) ## build the container images, without an engine, into build/images (ARGS="--only worker-cpu")
 	@$(BIN)/python -m tools.images $(ARGS)
+
+.PHONY: llama-perplexity
+llama-perplexity: $(READY) ## build what `roadstead measure-quality` runs, from llama.cpp's locked source (5 minutes; needs gcc)
+	@$(BIN)/python -m tools.llama_perplexity
 
 .PHONY: format schema lock clean
 format: $(READY) ## let ruff write the format and mend what it safely can

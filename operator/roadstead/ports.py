@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from roadstead.domain.engine_log import EngineLog
+from roadstead.domain.inventory import DeviceSlice
 from roadstead.domain.model import FieldProblem, Model, ModelKey, ModelSpec
 from roadstead.domain.plan import ModelReport, PoolReport, World
 from roadstead.domain.release import Artifact, Content, Release
@@ -60,6 +61,9 @@ class Cluster(Protocol):
     def pools(self) -> tuple[Pool, ...]: ...
 
     def nodes(self) -> Mapping[str, Node]: ...
+
+    def device_slices(self) -> Mapping[str, tuple[DeviceSlice, ...]]:
+        """By node; nothing where the cluster has no drivers that publish devices."""
 
     def releases(self) -> Mapping[str, tuple[Release, ...]]:
         """By uid of the LocalModel, ascending by number."""

@@ -18,7 +18,7 @@ from typing import Final
 from cyclonedx.model.component import Component
 
 from roadstead.embedded.progress import Progress
-from tools.images import bytecode, catalog, debian, engine, layers, sbom, wheels
+from tools.images import bytecode, catalog, debian, engine, layers, llama_source, sbom, wheels
 from tools.images.cache import Cache, key_of
 from tools.images.catalog import POSTGRES_SCRIPT, PYTHON_FOLDER, ROOT, USER, Image
 from tools.images.failures import ImageBuildError
@@ -57,8 +57,8 @@ class Builder:
         stack.append(Layer(wheels_blob, f"wheels of {image.lock.relative_to(ROOT)}"))
         components += sbom.wheel_components(installed)
         if image.llama_cpp:
-            stack.append(Layer(self._engine(), f"llama.cpp {engine.version()}: llama-server"))
-            components.append(sbom.llama_cpp_component(engine.version()))
+            stack.append(Layer(self._engine(), f"llama.cpp {llama_source.version()}: llama-server"))
+            components.append(sbom.llama_cpp_component(llama_source.version()))
         stack.append(self._own_layer(image, root, components))
         words = labels(
             image, version=catalog.project_version(), revision=_revision(image), source=source, variant=variant

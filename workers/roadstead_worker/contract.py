@@ -98,6 +98,28 @@ class Hardware(Told):
     isa: tuple[str, ...] = ()
     """Lower-case CPU flags the planner knows, e.g. ``avx2``, ``avx512f``, ``asimddp``."""
     machine: str = ""
+    memory_bandwidth: float | None = None
+    """Bytes a second that all cores together were seen to read; None until that was measured."""
+
+
+class DeviceState(Told):
+    """An accelerator, or a slice of one, as the vendor's library or the kernel tells of it."""
+
+    id: str
+    """Unique on the node; the vendor's UUID where there is one."""
+    vendor: str
+    """``NVIDIA`` or ``AMD``."""
+    product: str
+    """As NVIDIA's labels on nodes write it: ``NVIDIA-L40S``."""
+    memory_bytes: int
+    free_bytes: int
+    """That no process holds, in steps of ``MEMORY_STEP_BYTES``."""
+    compute_capability: tuple[int, int] | None = None
+    """NVIDIA's: ``(8, 9)``."""
+    architecture: str = ""
+    """AMD's: ``gfx942``."""
+    mig_profile: str = ""
+    """``1g.10gb`` of a slice; empty for a whole card."""
 
 
 class Memory(Told):
@@ -147,6 +169,8 @@ class Measurement(Told):
     load_seconds: float
     tokens_per_second: float | None = None
     time_to_first_token_seconds: float | None = None
+    prompt_tokens_per_second: float | None = None
+    """Of prompts long enough to tell; None until there was one."""
 
 
 class NodeState(Told):
@@ -164,6 +188,9 @@ class NodeState(Told):
     weights: tuple[WeightState, ...] = ()
     leases: tuple[LeaseState, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    devices: tuple[DeviceState, ...] = ()
+    ambiguities: tuple[str, ...] = ()
+    """What could not be read of accelerators, in words. What it is about is not in ``devices``."""
 
 
 class EngineLogFile(Told):

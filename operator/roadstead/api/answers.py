@@ -53,6 +53,10 @@ class Variant(Answer):
 
     name: str
     quality: float | None = Field(description="1.0 is the unquantized model.")
+    quality_origin: str | None = Field(
+        default=None,
+        description="`Given` in the spec, `Measured` of this very file, or `Usual` for its type and the model's size.",
+    )
     bytes: int = Field(description="Size of its weights; 0 while unknown.")
     chosen: int = Field(description="Replicas that run it, or should.")
     verdict: str = Field(description="`Chosen`, or the reason code of its refusal.")
@@ -132,6 +136,17 @@ class Weights(Answer):
     message: str
 
 
+class Device(Answer):
+    """An accelerator, or a slice of one."""
+
+    product: str
+    vendor: str
+    memory_bytes: int
+    free_bytes: int | None = Field(default=None, description="That no process holds; null while no agent tells.")
+    mig_profile: str = Field(default="", description="Of a slice; empty for a whole card.")
+    clients: int = Field(default=1, description="Processes that the cluster hands it to at once.")
+
+
 class NodeSlot(Answer):
     """A slot as its cell tells it."""
 
@@ -169,6 +184,12 @@ class Node(Answer):
     memory_budget_bytes: int | None = Field(description="That engines may use together.")
     memory_free_bytes: int | None = Field(description="Of that, what is free now.")
     disk_free_bytes: int | None
+    devices: tuple[Device, ...] = Field(
+        default=(), description="Accelerators that are certain: by its agent, else by a DRA driver, else by labels."
+    )
+    ambiguities: tuple[str, ...] = Field(
+        default=(), description="What is not certain of its accelerators, because it is contradicted or not told."
+    )
     engines: tuple[str, ...] = Field(description="`Engine image` of what replicas there can start.")
     weights: tuple[Weights, ...]
     slots: tuple[NodeSlot, ...]
@@ -227,8 +248,8 @@ class Rung(Answer):
     name: str
     bytes: int = Field(description="Size of its file; 0 while not known.")
     quality: float | None = Field(description="1.0 is the unquantized model.")
-    quality_from: str = Field(
-        description="`Spec`: the LocalModel says it; `Usual`: of its type and the model's size; empty: not known."
+    quality_origin: str | None = Field(
+        description="`Given` in the spec, `Measured` of this very file, or `Usual` for its type and the model's size."
     )
     verdict: str = Field(description="Why it can run nowhere, as a reason code; empty if it may.")
     message: str
@@ -250,7 +271,8 @@ class Option(Answer):
     budget_bytes: int | None = Field(description="Memory that all engines together may use.")
     tokens_per_second: float | None = Field(description="Of one stream; null if nothing is known.")
     speed_from: str = Field(
-        description="`Measured`: of this very content there; `Expected`: by what else was seen there; empty: not known."
+        description="`Measured`: of this very content there; `Expected`: by what else was seen there; `Computed`: from "
+        "how fast memory is; empty: not known."
     )
     worth: float = Field(description="Of a replica there: the sum of the terms.")
     terms: tuple[Term, ...]

@@ -8,6 +8,7 @@ from typing import TypedDict, TypeVar
 
 from roadstead.api import answers
 from roadstead.api.actions import told_action
+from roadstead.domain.inventory import Inventory
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, ModelReport, PoolReport, SlotReport
 from roadstead.domain.snapshot import Cell, FleetSnapshot, Known, Node, Part, Pool, Stale, Taint, Unknown, latest
@@ -55,10 +56,12 @@ def node_list(planned: Planned, origin: Origin) -> answers.NodeList:
     cell_of = {node: cell for cell in cells for node in cell.nodes}
     slots = _slots_by_node(cells)
     pods = _pods_by_node(planned.snapshot.pods)
+    inventories = planned.inventories()
     nodes = [
         _node(
             node,
             planned.snapshot,
+            inventory=inventories[name],
             pool=pools.get(name, ""),
             cell=cell_of.get(name),
             slots=slots.get(name, ()),
@@ -126,6 +129,7 @@ def _detail(report: ModelReport) -> answers.ModelDetail:
             answers.Variant(
                 name=variant.name,
                 quality=variant.quality,
+                quality_origin=variant.quality_origin,
                 bytes=variant.bytes,
                 chosen=variant.chosen,
                 verdict=variant.verdict.reason,
@@ -171,6 +175,7 @@ def _node(
     node: Node,
     snapshot: FleetSnapshot,
     *,
+    inventory: Inventory,
     pool: str,
     cell: Cell | None,
     slots: Sequence[answers.NodeSlot],
@@ -191,6 +196,18 @@ def _node(
         memory_budget_bytes=facts.budget_bytes if facts is not None else None,
         memory_free_bytes=facts.free_bytes if facts is not None else None,
         disk_free_bytes=facts.disk_free_bytes if facts is not None else None,
+        devices=tuple(
+            answers.Device(
+                product=device.product,
+                vendor=device.vendor.value,
+                memory_bytes=device.memory_bytes,
+                free_bytes=device.free_bytes,
+                mig_profile=device.mig_profile,
+                clients=device.clients,
+            )
+            for device in inventory.devices
+        ),
+        ambiguities=inventory.ambiguities,
         engines=tuple(f"{build.engine} {build.image}" for build in facts.engines) if facts is not None else (),
         weights=tuple(
             answers.Weights(

@@ -63,12 +63,11 @@ def _explanation(told: Explanation) -> answers.Explanation:
 
 
 def _rung(rung: Rung) -> answers.Rung:
-    known = "" if rung.quality is None else "Spec" if rung.given else "Usual"
     return answers.Rung(
         name=rung.variant,
         bytes=rung.bytes,
         quality=None if rung.quality is None else round(rung.quality, 3),
-        quality_from=known,
+        quality_origin=rung.origin,
         verdict=rung.verdict.reason if rung.verdict is not None else "",
         message=rung.verdict.message if rung.verdict is not None else "",
     )
@@ -89,7 +88,7 @@ def _option(option: Option) -> answers.Option:
         free_bytes=option.free_bytes,
         budget_bytes=option.budget_bytes,
         tokens_per_second=None if speed is None else round(speed, 1),
-        speed_from="" if speed is None else "Measured" if option.measured else "Expected",
+        speed_from=option.speed_basis.capitalize(),
         worth=round(option.worth, 4),
         terms=_terms(option.terms),
     )

@@ -60,9 +60,7 @@ def _print_variants(variants: Sequence[answers.Rung], console: Console) -> None:
     refused = any(variant.verdict for variant in variants)
     table = new_table("  VARIANT", "SIZE", "QUALITY", *(("VERDICT", "WHY") if refused else ()))
     for variant in variants:
-        source = {"Usual": " (usual)", "Spec": " (given)"}.get(variant.quality_from, "")
-        quality = "?" if variant.quality is None else f"{variant.quality:g}{source}"
-        cells: list[str | Text] = [f"  {variant.name}", size_words(variant.bytes or None), quality]
+        cells: list[str | Text] = [f"  {variant.name}", size_words(variant.bytes or None), _quality(variant)]
         add_row(table, *cells, *((coloured(variant.verdict), variant.message) if refused else ()))
     console.print(table)
     console.print()
@@ -93,13 +91,17 @@ def _print_choice(choice: answers.Choice, console: Console) -> None:
     console.print()
 
 
+def _quality(variant: answers.Rung) -> str:
+    return "?" if variant.quality is None else f"{variant.quality:g} {(variant.quality_origin or '').lower()}".rstrip()
+
+
 def _nodes(option: answers.Option) -> str:
     others = option.nodes - 1
     return f"{option.example} and {others} like it" if others else option.example
 
 
 def _speed(option: answers.Option) -> str:
-    """Of one stream; ``≈`` where it is only expected."""
+    """Of one stream; ``≈`` where it is only expected or computed."""
     if option.tokens_per_second is None:
         return "?"
     return f"{'' if option.speed_from == 'Measured' else '≈ '}{option.tokens_per_second:g}"

@@ -39,7 +39,9 @@ def print_nodes(told: answers.NodeList, console: Console) -> None:
     if not told.items:
         console.print("No nodes.", highlight=False)
         return
-    table = new_table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", "DISK FREE", "RUNS", "REMARKS")
+    with_devices = any(node.devices for node in told.items)
+    gpus = ("GPUS",) if with_devices else ()
+    table = new_table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", *gpus, "DISK FREE", "RUNS", "REMARKS")
     for node in told.items:
         add_row(
             table,
@@ -48,6 +50,7 @@ def print_nodes(told: answers.NodeList, console: Console) -> None:
             node.cell,
             or_unknown(node.cores),
             part_of(node.memory_free_bytes, node.memory_budget_bytes),
+            *((_devices(node.devices),) if with_devices else ()),
             size_words(node.disk_free_bytes),
             "\n".join(f"{slot.model} {slot.variant} {slot.ready}/{slot.replicas}" for slot in node.slots),
             Text("\n").join(_remarks(node)),
@@ -115,7 +118,7 @@ def _print_model(model: answers.ModelDetail, console: Console) -> None:
             add_row(
                 table,
                 f"  {variant.name}",
-                "" if variant.quality is None else f"{variant.quality:g}",
+                _quality(variant),
                 size_words(variant.bytes or None),
                 str(variant.chosen or ""),
                 coloured(variant.verdict),
@@ -140,6 +143,13 @@ def _print_model(model: answers.ModelDetail, console: Console) -> None:
     console.print()
 
 
+def _quality(variant: answers.Variant) -> str:
+    """``0.985 measured``."""
+    if variant.quality is None:
+        return ""
+    return f"{variant.quality:g} {(variant.quality_origin or '').lower()}".rstrip()
+
+
 def _print_actions(actions: Sequence[answers.Action], console: Console) -> None:
     if not actions:
         console.print("Nothing is to be done: the fleet is as planned.", highlight=False)
@@ -158,12 +168,32 @@ def _print_silent_parts(told: answers.PlanAnswer, console: Console) -> None:
             console.print(Text.assemble((f"{name}: ", "bold"), (_source_words(source), "yellow")))
 
 
+def _devices(devices: Sequence[answers.Device]) -> str:
+    """A line for those that are alike: how many, what, and of each the memory and what is free of it."""
+    alike: dict[tuple[str, str, int], list[int | None]] = {}
+    for device in devices:
+        alike.setdefault((device.product, device.mig_profile, device.memory_bytes), []).append(device.free_bytes)
+    return "\n".join(
+        f"{len(free)} × {' '.join(filter(None, (product, profile)))} {in_words(memory)}{_free_of_each(free)}"
+        for (product, profile, memory), free in alike.items()
+    )
+
+
+def _free_of_each(free: Sequence[int | None]) -> str:
+    told = sorted(each for each in free if each is not None)
+    if not told:
+        return ""
+    least, most = in_words(told[0]), in_words(told[-1])
+    return f", {most} free" if least == most else f", {least} to {most} free"
+
+
 def _remarks(node: answers.Node) -> Iterable[Text]:
     if not node.ready:
         yield Text("not Ready", style="red")
     if node.unschedulable:
         yield Text("cordoned", style="yellow")
     yield from (Text(f"taint {taint}") for taint in node.taints)
+    yield from (Text(ambiguity, style="yellow") for ambiguity in node.ambiguities)
     if node.agent.state != "Known":
         yield Text(f"agent: {_source_words(node.agent)}", style="yellow")
     if node.cell_source.state != "Known":

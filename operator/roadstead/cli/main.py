@@ -11,7 +11,14 @@ from collections.abc import Callable
 
 import typer
 
-from roadstead.cli import asking_commands, fleet_commands, logs_command, orphan_command, this_machine
+from roadstead.cli import (
+    asking_commands,
+    fleet_commands,
+    logs_command,
+    measure_quality_command,
+    orphan_command,
+    this_machine,
+)
 
 _MODELS, _MACHINE = "Models and nodes", "A fleet on this machine"
 
@@ -39,6 +46,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (asking_commands.fit, _MODELS),
     (asking_commands.what_if, _MODELS),
     (logs_command.logs, _MODELS),
+    (measure_quality_command.measure_quality, _MODELS),
     (orphan_command.orphan, _MODELS),
     (this_machine.up, _MACHINE),
     (this_machine.down, _MACHINE),

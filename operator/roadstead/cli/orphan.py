@@ -15,11 +15,10 @@ from typing import Final
 
 from roadstead.cli.failures import EXIT_REFUSED, CommandError
 from roadstead.cli.kube import KubeApi, KubeRefused, Object
+from roadstead.cli.local_models import GROUP, local_model, path_of, revisions
 from roadstead.domain.quantity import in_words
-from roadstead.domain.slot import shortened
 
 FINALIZERS: Final = ("roadstead.dev/finalizer", "roadstead.dev/kopf")
-_GROUP: Final = "/apis/roadstead.dev/v1alpha1"
 _RENEWED_WITHIN_SECONDS: Final = 5
 """Longer than a living operator takes from one renewal of its Lease to the next."""
 _DEFAULT_LEASE_SECONDS: Final = 15
@@ -60,7 +59,7 @@ def free(
     force: bool,
 ) -> Freed:
     """Take our finalizers off; ``CommandError`` ``OperatorLives`` unless ``force``."""
-    model = _model(kube, namespace, name)
+    model = local_model(kube, namespace, name)
     if not force:
         require_no_operator(kube, product_namespace, f"{release}-operator")
     left = tuple(_left_behind(kube, model, product_namespace))
@@ -88,11 +87,11 @@ def _without_our_finalizers(kube: KubeApi, model: Object) -> Object:
             return model
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": others or None}}
         try:
-            kube.merge(_path(namespace, name), patch)
+            kube.merge(path_of(namespace, name), patch)
         except KubeRefused as refused:
             if refused.http_status != _CONFLICT:
                 raise
-            model = _model(kube, namespace, name)  # somebody wrote meanwhile
+            model = local_model(kube, namespace, name)  # somebody wrote meanwhile
         else:
             return model
     raise CommandError(
@@ -134,23 +133,6 @@ def _watched_seconds(spec: Object) -> int:
     return _RENEWED_WITHIN_SECONDS if age is not None and age > duration else max(_RENEWED_WITHIN_SECONDS, duration)
 
 
-def _model(kube: KubeApi, namespace: str, name: str) -> Object:
-    try:
-        return kube.get(_path(namespace, name))
-    except KubeRefused as refused:
-        if refused.http_status != _NOT_FOUND:
-            raise
-        raise CommandError(
-            "ModelNotFound",
-            f"There is no LocalModel {namespace}/{name}.",
-            remedy="`kubectl get localmodels -A` lists those there are.",
-        ) from refused
-
-
-def _path(namespace: str, name: str) -> str:
-    return f"{_GROUP}/namespaces/{namespace}/localmodels/{name}"
-
-
 def _lease(kube: KubeApi, namespace: str, name: str) -> Object | None:
     try:
         return kube.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}")
@@ -182,11 +164,11 @@ def _left_behind(kube: KubeApi, model: Object, product_namespace: str) -> Iterat
     key = f"{namespace}/{name}"
     yield from _routes(kube, key, product_namespace)
     try:
-        revisions = _revisions(kube, model)
+        kept = revisions(kube, model)
     except KubeRefused as refused:
-        revisions = []
+        kept = []
         yield Left(kind="ControllerRevision", name="?", words=f"could not be listed: {refused.sentence}")
-    for revision in revisions:
+    for revision in kept:
         words = "a kept release; goes when the LocalModel is deleted"
         yield Left(kind="ControllerRevision", name=f"{namespace}/{revision['metadata']['name']}", words=words)
     slots = model.get("status", {}).get("slots") or []
@@ -195,7 +177,7 @@ def _left_behind(kube: KubeApi, model: Object, product_namespace: str) -> Iterat
             f"{slot.get('replicas', 0)} replicas of {slot.get('variant')} on {slot.get('node')}, as its status knows"
         )
         yield Left(kind="Slot", name=str(slot.get("name")), words=f"{words}: Ray goes on running it")
-    yield from _weights(revisions, slots)
+    yield from _weights(kept, slots)
     yield Left(
         kind="Ledger",
         name=key,
@@ -205,7 +187,7 @@ def _left_behind(kube: KubeApi, model: Object, product_namespace: str) -> Iterat
 
 def _routes(kube: KubeApi, key: str, product_namespace: str) -> Iterator[Left]:
     try:
-        routes = kube.get(f"{_GROUP}/namespaces/{product_namespace}/modelroutes").get("items", [])
+        routes = kube.get(f"{GROUP}/namespaces/{product_namespace}/modelroutes").get("items", [])
     except KubeRefused as refused:
         yield Left(kind="ModelRoute", name="?", words=f"could not be listed: {refused.sentence}")
         return
@@ -216,26 +198,13 @@ def _routes(kube: KubeApi, key: str, product_namespace: str) -> Iterator[Left]:
             yield Left(kind="ModelRoute", name=f"{product_namespace}/{name}", words=words)
 
 
-def _revisions(kube: KubeApi, model: Object) -> list[Object]:
-    metadata = model["metadata"]
-    listed = kube.get(
-        f"/apis/apps/v1/namespaces/{metadata['namespace']}/controllerrevisions",
-        labelSelector=f"roadstead.dev/model={shortened(metadata['name'])}",
-    )
-    return [
-        revision
-        for revision in listed.get("items", [])
-        if any(owner.get("uid") == metadata["uid"] for owner in revision["metadata"].get("ownerReferences", []))
-    ]
-
-
-def _weights(revisions: list[Object], slots: list[Object]) -> Iterator[Left]:
+def _weights(kept: list[Object], slots: list[Object]) -> Iterator[Left]:
     """Artifacts of the kept releases; where they lie is known of the variants that have slots."""
     nodes: dict[str, set[str]] = {}
     for slot in slots:
         nodes.setdefault(str(slot.get("variant")), set()).add(str(slot.get("node")))
     artifacts: dict[str, tuple[str, int]] = {}
-    for revision in revisions:
+    for revision in kept:
         for content in (revision.get("data") or {}).get("contents", []):
             artifact = content.get("artifact", {})
             artifacts[str(artifact.get("digest"))] = (str(content.get("variant")), int(artifact.get("bytes") or 0))

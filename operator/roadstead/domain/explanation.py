@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from roadstead.domain.model import ModelKey
-from roadstead.domain.plan import Verdict
+from roadstead.domain.plan import QualityOrigin, Verdict
 from roadstead.domain.release import Artifact
 from roadstead.domain.snapshot import ResolutionKey
 from roadstead.domain.supposition import Place, Wish
@@ -40,8 +40,8 @@ class Rung:
     bytes: int
     """Size of its file; 0 while not known."""
     quality: float | None
-    given: bool
-    """Whether the spec says the quality; otherwise it is what is usual for its type and size."""
+    origin: QualityOrigin | None
+    """Where that is from; None while it is not known."""
     verdict: Verdict | None
     """Why it can run nowhere, whatever the node."""
 
@@ -66,8 +66,9 @@ class Option:
     budget_bytes: int | None
     tokens_per_second: float | None
     """Of one stream; None if nothing is known."""
-    measured: bool
-    """Whether that was seen of this very content there; otherwise it is expected from what else was seen there."""
+    speed_basis: str
+    """``measured`` of this very content there, ``expected`` by what else was seen there, or ``computed`` from how fast
+    memory is; empty if nothing is known."""
     terms: tuple[Term, ...]
     """What a replica is worth there."""
 

@@ -64,4 +64,30 @@ class Inventory:
     devices: tuple[Device, ...] = ()
     """Only those that are certain."""
     ambiguities: tuple[str, ...] = ()
-    """Contradictions between what describes the node, in words. What they are about is not in ``devices``."""
+    """What contradicts itself or is not told in full, in words. What it is about is not in ``devices``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDevice:
+    """One device in a ResourceSlice, in its driver's words."""
+
+    name: str
+    attributes: tuple[tuple[str, str], ...] = ()
+    """Sorted. Those of the driver's own domain go without it; numbers and versions are text."""
+    capacity: tuple[tuple[str, int], ...] = ()
+    """Sorted. Bytes and counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSlice:
+    """A ResourceSlice: some or all devices that a driver of dynamic resource allocation publishes for one node."""
+
+    node: str
+    driver: str
+    """``gpu.nvidia.com``."""
+    pool: str
+    generation: int
+    """Of the pool. Slices of an older one are no more true."""
+    slices: int
+    """How many slices make up that generation of the pool."""
+    devices: tuple[PublishedDevice, ...]

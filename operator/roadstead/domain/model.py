@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from roadstead.domain.quality import QualityRecord
+
 
 class ModelKey(NamedTuple):
     """Where a LocalModel lives. Its lineage in the ledger has the same name and outlives the object."""
@@ -95,6 +97,8 @@ class ModelSpec:
     placement: PlacementPolicy = field(default_factory=PlacementPolicy)
     keep_releases: int = 3
     """Releases that stay at hand beside those in use. Policy, like replicas and placement."""
+    measured: tuple[QualityRecord, ...] = ()
+    """What was measured of artifacts. It stands beside the spec in an annotation, and is policy as ``quality`` is."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,6 +148,8 @@ class Model:
     """Whether our finalizer is on the object."""
     spec: ModelSpec | None
     problems: tuple[FieldProblem, ...] = ()
+    ignored: tuple[FieldProblem, ...] = ()
+    """What beside the spec cannot be read. The spec is acted on without it."""
     conditions: tuple[Condition, ...] = ()
     """What its status says now; kept so that transition times move only when a status flips."""
 

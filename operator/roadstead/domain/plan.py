@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from roadstead.domain.model import ConditionStatus, Model, ModelKey
 from roadstead.domain.reasons import Reason
@@ -26,12 +27,24 @@ class Verdict:
     message: str
 
 
+class QualityOrigin(StrEnum):
+    """Where the figure of a variant's quality is from; in this order, the first that there is counts."""
+
+    GIVEN = "Given"
+    """In the spec."""
+    MEASURED = "Measured"
+    """In a record of this very artifact."""
+    USUAL = "Usual"
+    """For the file's type and the model's size."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantReport:
     """One row of ``status.variants``: chosen or not, with the reason."""
 
     name: str
     quality: float | None
+    quality_origin: QualityOrigin | None = None
     bytes: int
     chosen: int
     verdict: Verdict

@@ -15,11 +15,27 @@ class Reason(StrEnum):
     # capability
     NO_FORMAT_ENGINE = "NoFormatEngine"
     UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
+    COMPUTE_CAPABILITY_TOO_LOW = "ComputeCapabilityTooLow"
+    DTYPE_UNSUPPORTED = "DtypeUnsupported"
+    PLUGIN_MISSING = "PluginMissing"
+    VENDOR_UNSUPPORTED = "VendorUnsupported"
+    ISA_MISSING = "IsaMissing"
 
     # room
+    INSUFFICIENT_VRAM = "InsufficientVRAM"
     INSUFFICIENT_RAM = "InsufficientRAM"
     INSUFFICIENT_DISK = "InsufficientDisk"
+    INSUFFICIENT_CPU = "InsufficientCPU"
+    FREE_MEMORY_BELOW_REQUEST = "FreeMemoryBelowRequest"
+    MARGINAL_FIT = "MarginalFit"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
+
+    # shape
+    TP_NOT_DIVISIBLE = "TPNotDivisible"
+    GROUP_SIZE_NOT_DIVISIBLE = "GroupSizeNotDivisible"
+    MIG_NO_TENSOR_PARALLEL = "MigNoTensorParallel"
+    SHARED_DEVICE_OVERCOMMIT = "SharedDeviceOvercommit"
+    AMBIGUOUS_INVENTORY = "AmbiguousInventory"
 
     # service level
     QUALITY_BELOW_FLOOR = "QualityBelowFloor"
@@ -52,6 +68,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"
     VALID = "Valid"
+    ANNOTATION_IGNORED = "AnnotationIgnored"
     RESOLVING = "Resolving"
     RESOLVED = "Resolved"
     FETCHING = "Fetching"

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from roadstead.domain.inventory import Device
+from roadstead.domain.inventory import Device, DeviceSlice
 from roadstead.domain.model import Condition, Model, ModelKey
 from roadstead.domain.release import Artifact, Release
 from roadstead.domain.workload import NodePod, WorkerTemplate, Workloads
@@ -113,6 +113,8 @@ class Node:
     ready: bool
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
+    allocatable: tuple[tuple[str, int], ...] = ()
+    """Of extended resources only (``nvidia.com/gpu``), sorted: what device plugins offer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +350,8 @@ class FleetSnapshot:
     """Names of the PodDisruptionBudgets of agents and workers: each that of its Pod."""
     adoptions: Mapping[str, tuple[EngineBuild, ...]] = field(default_factory=dict)
     """By pool: the engine builds that were adopted. Missing: nothing was yet."""
+    device_slices: Mapping[str, tuple[DeviceSlice, ...]] = field(default_factory=dict)
+    """By node: what drivers of dynamic resource allocation publish about its devices."""
 
 
 def answered(snapshot: FleetSnapshot, answers: Answers) -> FleetSnapshot:

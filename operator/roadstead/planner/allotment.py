@@ -24,7 +24,7 @@ from roadstead.planner.assignment.problem import Demand, Machine, Option, Proble
 from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rooms import Rooms
-from roadstead.planner.speed import too_slow
+from roadstead.planner.speed import has_speed, too_slow
 from roadstead.planner.view import View
 from roadstead.planner.worth import FOR_WEIGHTS, worth_of
 
@@ -85,7 +85,7 @@ def replicas_lacking(
 
 
 def _too_slow(contents: tuple[Content, ...], spec: ModelSpec, view: View) -> Iterable[tuple[str, str]]:
-    if spec.requirements.min_tokens_per_second is None:
+    if not has_speed(spec.requirements):
         return ()
     known = {name: part.value for name, part in view.snapshot.agents.items() if isinstance(part, Known)}
     return (

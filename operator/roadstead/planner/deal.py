@@ -41,8 +41,12 @@ class Deal:
     """By name of a slot that gives way to a model of higher priority: to which, in words."""
     missing: int
     """Replicas that found no node."""
+    short: bool
+    """Whether some did although a node would be large enough, if there were less on it."""
     refusals: Mapping[tuple[str, str], Verdict]
     """By variant and node: why this variant was not taken there, for some nodes."""
     unexplained: int
     """Nodes beyond these."""
+    wish: int
+    """Bytes of the smallest variant that would be better than the worst that was dealt; 0 if none would."""
     questions: tuple[Resolve, ...]

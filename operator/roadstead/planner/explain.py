@@ -11,7 +11,7 @@ from datetime import datetime
 
 from roadstead.domain.explanation import Choice, Explanation, Fit, NoSuchModel, Option, Rung
 from roadstead.domain.model import ConditionStatus, Model, ModelKey
-from roadstead.domain.plan import ModelReport, Verdict
+from roadstead.domain.plan import ModelReport, QualityOrigin, Verdict
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead.domain.snapshot import FleetSnapshot, Resolving
@@ -21,7 +21,7 @@ from roadstead.planner.ladder import Askable, Ladder, resolve_ladder
 from roadstead.planner.ladder import Rung as LadderRung
 from roadstead.planner.needs import memory_of
 from roadstead.planner.options import Look
-from roadstead.planner.quality import best_first, quality_given
+from roadstead.planner.quality import best_first, figure
 from roadstead.planner.releases import choose_release, contents_of
 from roadstead.planner.rest import Rest
 from roadstead.planner.rooms import Rooms
@@ -124,7 +124,7 @@ def _rungs(look: Look, model: Model, ladder: Ladder) -> tuple[Rung, ...]:
             variant=content.variant,
             bytes=content.artifact.bytes,
             quality=look.worth[content].quality,
-            given=quality_given(content, look.spec) is not None,
+            origin=figure(content, look.spec).origin,
             verdict=None,
         )
         for content in reversed(look.contents)
@@ -134,7 +134,7 @@ def _rungs(look: Look, model: Model, ladder: Ladder) -> tuple[Rung, ...]:
             variant=rung.variant.name,
             bytes=rung.artifact.bytes if rung.artifact is not None else 0,
             quality=rung.variant.quality,
-            given=rung.variant.quality is not None,
+            origin=QualityOrigin.GIVEN if rung.variant.quality is not None else None,
             verdict=_against(rung, model, look.seen),
         )
         for rung in ladder.rungs

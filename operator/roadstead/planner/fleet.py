@@ -45,7 +45,7 @@ from roadstead.planner.preemption import Claims
 from roadstead.planner.rankings import Rankings
 from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release
 from roadstead.planner.reports import Findings, report
-from roadstead.planner.rest import Grounds, Rest, grounds
+from roadstead.planner.rest import Grounds, Rest, Resting, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, worth_publishing
 from roadstead.planner.survey import survey
@@ -89,12 +89,22 @@ class _Draft:
     fetches: dict[tuple[str, str], FetchWeights] = field(default_factory=dict)
     reports: list[ModelReport] = field(default_factory=list)
     wakes: list[float] = field(default_factory=list)
+    wishes: dict[str, int] = field(default_factory=dict)
+    """By uid of a model that is as it should be: bytes of the smallest variant that would be better still."""
+    moving: int = 0
+    """Models of which something starts or leaves."""
+    short: bool = False
+    """Whether somebody lacks room."""
 
     @property
     def length(self) -> int:
         """Grows with everything that is to be done or waited for."""
         todo = (self.actions, self.last, self.put, self.remove, self.wakes)
         return sum(len(part) for part in todo) + len(self.fetches)
+
+
+_MOVES: Final = 2
+"""Models that anything starts or leaves of, while further ones are given a better variant."""
 
 
 def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> FleetPlan:
@@ -134,6 +144,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
             _leave_as_it_is(draft, model)
         else:
             _serve(draft, model, found[model.uid], allotment.offers.get(model.uid, ()))
+    _better(draft, models)
     orphans = _sweep_orphans(draft)
     protection = pods.protection(draft.put)
     return FleetPlan(
@@ -168,14 +179,15 @@ class _Awake:
     """What it lacks, if that is all it needs."""
 
 
-def _look_at(draft: _Draft, model: Model) -> _Awake | ModelReport:
-    """A model that is wanted and can be read; of one at rest what was told of it."""
-    snapshot = draft.view.snapshot
+def _look_at(draft: _Draft, model: Model) -> _Awake | Resting:
+    """A model that is wanted and can be read."""
     owners = tuple(draft.granted.get(name) for name in model.checked_spec.names)
     found = grounds(model, view=draft.view, seats=draft.seats, owners=owners, crowded=draft.crowded)
-    told = draft.rest.report(found)
-    if told is not None:
-        return told
+    return draft.rest.of(found) or _awake(draft, found)
+
+
+def _awake(draft: _Draft, found: Grounds) -> _Awake:
+    snapshot, model = draft.view.snapshot, found.model
     ladder = resolve_ladder(model, snapshot=snapshot, askable=draft.askable, now=draft.now)
     observed = configured(draft.view.slots_of(model.key))
     choice = choose_release(
@@ -191,21 +203,46 @@ def _look_at(draft: _Draft, model: Model) -> _Awake | ModelReport:
     return _Awake(grounds=found, ladder=ladder, observed=observed, choice=choice, wanted=wanted)
 
 
-def _serve(draft: _Draft, model: Model, found: _Awake | ModelReport, offers: Offers) -> None:
+def _serve(draft: _Draft, model: Model, found: _Awake | Resting, offers: Offers) -> None:
     """A model that is wanted and can be read."""
     if any(slot.name in draft.claims.giving_way for slot in draft.view.slots_of(model.key)):
         found = _look_at(draft, model)  # it is not at rest any more
-    if isinstance(found, ModelReport):
-        draft.reports.append(found)
+    if isinstance(found, Resting):
+        draft.reports.append(found.report)
+        draft.wishes[model.uid] = found.wish
         return
     before = draft.length
-    settled = _plan_service(draft, model, found, offers)
-    if settled and draft.length == before:
-        draft.rest.note(found.grounds, draft.reports[-1])
+    deal = _plan_service(draft, model, found, offers)
+    if deal is not None and draft.length == before:
+        draft.rest.note(Resting(found.grounds, draft.reports[-1], deal.wish))
+        draft.wishes[model.uid] = deal.wish
 
 
-def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers) -> bool:
-    """What to do about a model and what to say; whether it is as it should be, if nothing is to be done."""
+def _better(draft: _Draft, models: list[Model]) -> None:
+    """A better variant for models that are as they should be, where nobody lacks the room; a few at a time."""
+    if draft.short or not any(draft.wishes.values()):
+        return
+    largest = max((draft.rooms.free(name) for name in draft.seats), default=0)
+    for model in models:
+        if draft.moving >= _MOVES:
+            return
+        if 0 < draft.wishes.get(model.uid, 0) <= largest:
+            _better_one(draft, model)
+
+
+def _better_one(draft: _Draft, model: Model) -> None:
+    """If there is something better for it: what is told otherwise stays, because words about free memory move."""
+    found = _look_at(draft, model)
+    awake = _awake(draft, found.grounds) if isinstance(found, Resting) else found
+    moving = draft.moving
+    _plan_service(draft, model, awake, (), better=True)
+    told = draft.reports.pop()
+    if draft.moving > moving:
+        draft.reports = [told if each.model.uid == model.uid else each for each in draft.reports]
+
+
+def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers, *, better: bool = False) -> Deal | None:
+    """What to do about a model and what to say; its deal, if it is as it should be once nothing is to be done."""
     snapshot = draft.view.snapshot
     ladder, observed, choice = awake.ladder, awake.observed, awake.choice
     if not model.finalized:
@@ -230,6 +267,7 @@ def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers) ->
             crowded=draft.crowded,
             offers=offers,
             claims=draft.claims,
+            better=better,
             now=draft.now,
         )
         for slot, replicas in draft.claims.giving_way.items():
@@ -283,9 +321,12 @@ def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers) ->
             )
         )
     )
-    if deal is None or transition is None or choice.make or not ladder.complete:
-        return False
-    return not (deal.missing or deal.leaving or transition.waiting or transition.blocked)
+    if deal is None or transition is None:
+        return None
+    draft.moving += bool(transition.put or transition.waiting or deal.leaving)
+    draft.short = draft.short or deal.short
+    under_way = choice.make or not ladder.complete or deal.leaving or transition.waiting or transition.blocked
+    return None if under_way or deal.missing else deal
 
 
 def _carry_out(draft: _Draft, deal: Deal, transition: Transition) -> None:

@@ -148,8 +148,8 @@ class Look:
             measured_bytes=dict(facts.measured_bytes).get(content.hash, 0) if facts is not None else 0,
             free_bytes=self.rooms.free(node) if facts is not None else None,
             budget_bytes=facts.budget_bytes if facts is not None else None,
-            tokens_per_second=speed.tokens_per_second if speed is not None else None,
-            measured=speed is not None and speed.measured,
+            tokens_per_second=speed.value if speed is not None else None,
+            speed_basis=speed.basis if speed is not None else "",
             terms=self.terms(content, node),
         )
 

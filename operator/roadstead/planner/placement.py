@@ -8,16 +8,16 @@ push each other about: free memory changes with every one that starts, and each 
 
 Nodes are looked at in that order, and no further than the first that fits; only some of the others are told why they
 were passed over. A slot that was placed for this release stays: only a new release, a lost, closing or shrunk node, a
-changed policy or a speed that is too low moves anything. Memory is exclusive, cores are shared.
+changed policy, a speed that is too low, a higher priority or room for a better variant moves anything. Memory is
+exclusive, cores are shared.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from roadstead.planner.deal import Deal, Target
 from roadstead.planner.needs import bytes_needed, memory_of
 from roadstead.planner.nodes import Seat, haste, selection_verdict, start_verdict
 from roadstead.planner.preemption import Claims, Sacrifice
-from roadstead.planner.quality import below_floor, best_first
+from roadstead.planner.quality import below_floor, best_first, quality
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.standing import look_at_standing
@@ -42,6 +42,8 @@ from roadstead.planner.view import View
 
 _EXPLAINED = 8
 """Nodes of which status says why a variant is not there; with more it would not be read."""
+_WORTH_A_MOVE = 0.01
+"""Of quality: for less nothing that serves is replaced."""
 _HOLDERS = 8
 """Nodes that have an artifact and are looked at for it, the emptiest of them; many models share some artifacts."""
 
@@ -97,12 +99,14 @@ def deal_replicas(
     crowded: Mapping[str, int],
     offers: Offers,
     claims: Claims,
+    better: bool,
     now: datetime,
 ) -> Deal:
     """Deal ``spec.replicas`` replicas of a release, starting from what is there.
 
     ``crowded`` says by slot how many of its replicas have no room on their node any more; ``offers`` are taken before
-    anything else is looked for. What finds no room claims that of models of lower priority.
+    anything else is looked for. What finds no room claims that of models of lower priority. ``better``: one replica may
+    give way to one of a better variant.
     """
     standing = look_at_standing(model, release=release, observed=observed, seats=seats, view=view)
     leaving = list(standing.leaving)
@@ -134,6 +138,8 @@ def deal_replicas(
     _shrink(table, model.checked_spec.replicas)
     if _grow(table, model.checked_spec.replicas, offers) and claims.may_claim(model):
         _claim(table, model, claims)
+    if better:
+        _better(table)
     explained = _explain(table)
     for key, slot in kept.items():
         if not table.counts[key]:
@@ -151,7 +157,7 @@ def deal_replicas(
         releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
         rooms=table.rooms,
-        fits=partial(_bridge_fits, table),
+        fits=lambda content, node: _starts(table, node, content),
     )
     bridged = {bridge.kept.name for bridge in bridges if bridge.kept is not None}
     return Deal(
@@ -165,8 +171,10 @@ def deal_replicas(
         crowded=frozenset(slot.name for slot in leaving if slot.name in crowded),
         claimants={slot.name: claims.claimants[slot.name] for slot in observed if slot.name in claims.claimants},
         missing=missing,
+        short=missing > 0 and table.least <= table.ranking.largest,
         refusals=table.refusals,
         unexplained=len(seats) - explained,
+        wish=_wish(table, rankings.isas),
         questions=tuple(table.questions.values()),
     )
 
@@ -201,13 +209,12 @@ def _still_best(table: _Table, slot: ObservedSlot) -> bool:
 
 
 def _shrink(table: _Table, replicas: int) -> None:
+    """Take away what is too much: where most are, then the worst variant, then where memory is scarce."""
+    rungs = {content.hash: rung for rung, content in enumerate(table.contents)}
     while table.counts.total() > replicas:
-        node = max(
-            {node for (node, _), count in table.counts.items() if count},
-            key=lambda node: (table.on(node), -table.rooms.free(node), node),
-        )
-        worst = next(content for content in reversed(table.contents) if table.counts[node, content.hash])
-        table.counts[node, worst.hash] -= 1
+        dealt = [place for place, count in table.counts.items() if count]
+        worst = max(dealt, key=lambda at: (table.on(at[0]), rungs[at[1]], -table.rooms.free(at[0]), *at))
+        table.counts[worst] -= 1
 
 
 def _grow(table: _Table, replicas: int, offers: Offers) -> bool:
@@ -231,9 +238,14 @@ def _grow(table: _Table, replicas: int, offers: Offers) -> bool:
 
 
 def _takes(table: _Table, node: str, content: Content) -> bool:
+    """Whether the content may start on this node now, where the model has nothing yet."""
+    return node not in table.own and _starts(table, node, content)
+
+
+def _starts(table: _Table, node: str, content: Content) -> bool:
     """Whether the content may start on this node now."""
-    seat = table.seats[node]
-    if node in table.own or start_verdict(seat, table.spec) is not None:
+    seat = table.seats.get(node)
+    if seat is None or start_verdict(seat, table.spec) is not None:
         return False
     return content_verdict(table, content, seat, room=table.rooms.free(node)) is None
 
@@ -268,6 +280,43 @@ def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimab
                 drawn = node in table.holders[content.hash]
                 order = (table.on(node), *sacrifice.cost[:2], not drawn, sacrifice.cost[2], rung, node)
                 yield _Claimable(order=order, node=node, content=content, sacrifice=sacrifice)
+
+
+def _better(table: _Table) -> None:
+    """Deal one replica of the worst variant anew, where a better one has room *beside* it.
+
+    So nothing serves less meanwhile, and afterwards as much is free as the worse one needed. Replicas are not crowded
+    together for it, and nothing is moved away from a node of which nothing is known.
+    """
+    worst = _worst(table)
+    if worst is None:
+        return
+    better = _better_than(table, worst[1])
+    offer = next(((worst[0], content) for content in better if _starts(table, worst[0], content)), None)
+    offer = offer or _best_offer(table)
+    if offer is not None and offer[1] in better and (offer[0] == worst[0] or not table.on(offer[0])):
+        table.counts[worst[0], worst[1].hash] -= 1
+        _put(table, *offer)
+
+
+def _worst(table: _Table) -> tuple[str, Content] | None:
+    """Node and content of a replica of the worst variant, of those on nodes whose agents are Known."""
+    known = sorted(node for node in table.own if node in table.seats and table.seats[node].facts is not None)
+    dealt = ((node, content) for content in reversed(table.contents) for node in known)
+    return next(((node, content) for node, content in dealt if table.counts[node, content.hash]), None)
+
+
+def _better_than(table: _Table, worst: Content) -> list[Content]:
+    """Contents that would be worth a move, the best first."""
+    least = quality(worst, table.spec) + _WORTH_A_MOVE
+    return [content for content in table.contents if quality(content, table.spec) >= least]
+
+
+def _wish(table: _Table, isas: Iterable[tuple[str, ...]]) -> int:
+    """Bytes of the smallest content that would be worth a move from the worst that is dealt."""
+    worst = _worst(table)
+    better = _better_than(table, worst[1]) if worst is not None else ()
+    return min((bytes_needed(content, isa) for content in better for isa in isas), default=0)
 
 
 def _best_offer(table: _Table) -> tuple[str, Content] | None:
@@ -361,13 +410,6 @@ def _room_with_own(table: _Table, seat: Seat) -> int:
     node = seat.node.name
     own = sum(table.counts[node, content.hash] * memory_of(content, seat) for content in table.contents)
     return table.rooms.free(node) + own
-
-
-def _bridge_fits(table: _Table, content: Content, node: str) -> bool:
-    seat = table.seats[node]
-    if start_verdict(seat, table.spec) is not None:
-        return False
-    return content_verdict(table, content, seat, room=table.rooms.free(node)) is None
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:

@@ -1,10 +1,10 @@
 """How good a variant is, on one scale: exp(-divergence / 2), where 1.0 is the model without quantization.
 
 The divergence is the mean Kullback-Leibler divergence of the next token's distribution. What a team says in
-``quality`` counts; without it the prior is what llama.cpp's maintainers measured for Llama 3 8B (its
-``tools/perplexity/README.md``, without importance matrix where there is such a row), scaled by the model's size: the
-same type costs a small model more. A label is not a measurement: re-quantized files and mixtures differ, so a figure
-of one's own is worth having.
+``quality`` counts, then what was measured of this very artifact. Without either, the prior is what llama.cpp's
+maintainers measured for Llama 3 8B (its ``tools/perplexity/README.md``, without importance matrix where there is such
+a row), scaled by the model's size: the same type costs a small model more. A label is not a measurement: re-quantized
+files and mixtures differ, so a figure of one's own is worth having.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from roadstead.domain.model import ModelSpec
-from roadstead.domain.plan import Verdict
+from roadstead.domain.plan import QualityOrigin, Verdict
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead_weights.facts import ModelFacts
@@ -42,29 +42,52 @@ _SIZE_EXPONENT: Final = 0.35
 _SIZE_FACTORS: Final = (0.4, 2.5)
 
 
+class Figure(NamedTuple):
+    """A quality, and where it is from."""
+
+    quality: float
+    origin: QualityOrigin
+
+    @property
+    def divergence(self) -> float:
+        """In nats; infinite for what is worth nothing."""
+        return -2 * math.log(self.quality) if self.quality > 0 else math.inf
+
+
+def figure(content: Content, spec: ModelSpec) -> Figure:
+    """The spec's, else what was measured of the artifact, else the prior."""
+    given = _given(content, spec)
+    if given is not None:
+        return Figure(given, QualityOrigin.GIVEN)
+    record = next((each for each in spec.measured if each.artifact == content.artifact.digest), None)
+    if record is not None:
+        return Figure(record.quality, QualityOrigin.MEASURED)
+    return Figure(math.exp(-prior_divergence(content.artifact.facts) / 2), QualityOrigin.USUAL)
+
+
 def quality(content: Content, spec: ModelSpec) -> float:
-    """The spec's figure, else the prior."""
-    given = quality_given(content, spec)
-    return given if given is not None else math.exp(-prior_divergence(content.artifact.facts) / 2)
+    """0 to 1."""
+    return figure(content, spec).quality
 
 
 def below_floor(content: Content, spec: ModelSpec) -> Verdict | None:
     """None if the variant is good enough to be served."""
     floor = spec.requirements.min_quality
-    figure = quality(content, spec)
-    if floor is None or figure >= floor:
+    found, origin = figure(content, spec)
+    if floor is None or found >= floor:
         return None
+    measured = "measured " if origin is QualityOrigin.MEASURED else ""
     return Verdict(
         reason=Reason.QUALITY_BELOW_FLOOR,
-        message=f"has a quality of {figure:.3f}, requirements.minQuality is {floor:g}",
+        message=f"has a {measured}quality of {found:.3f}, requirements.minQuality is {floor:g}",
     )
 
 
 def best_first(contents: Iterable[Content], spec: ModelSpec) -> tuple[Content, ...]:
     """The ladder in the order in which a node tries it.
 
-    Prior figures that are equally good count as equal, and then the smaller comes first: an engine reads all weights
-    for each token, so it is the faster one. A figure that somebody gave is meant as it is.
+    Figures that are equally good count as equal, and then the smaller comes first: an engine reads all weights for each
+    token, so it is the faster one. A figure that somebody gave is meant as it is.
     """
     rungs = sorted((_rung(content, spec) for content in contents), key=lambda rung: rung.order)
     ranked: list[Content] = []
@@ -103,14 +126,11 @@ class _Rung(NamedTuple):
 
 
 def _rung(content: Content, spec: ModelSpec) -> _Rung:
-    given = quality_given(content, spec)
-    if given is None:
-        return _Rung(content, prior_divergence(content.artifact.facts), given=False)
-    return _Rung(content, -2 * math.log(given) if given > 0 else math.inf, given=True)
+    found = figure(content, spec)
+    return _Rung(content, found.divergence, given=found.origin is QualityOrigin.GIVEN)
 
 
-def quality_given(content: Content, spec: ModelSpec) -> float | None:
-    """The spec's figure, or that of its time; None if nobody gave one."""
+def _given(content: Content, spec: ModelSpec) -> float | None:
     return next((variant.quality for variant in spec.variants if variant.name == content.variant), content.quality)
 
 

@@ -18,7 +18,9 @@ from roadstead.planner.rooms import Rooms
 class Ranking:
     """The nodes of one policy."""
 
-    def __init__(self, nodes: list[str], rooms: Rooms) -> None:
+    def __init__(self, nodes: list[str], rooms: Rooms, *, largest: int) -> None:
+        self.largest = largest
+        """Bytes of the largest budget among them."""
         self._rooms = rooms
         self._heap = [(-rooms.free(node), node) for node in nodes]
         heapify(self._heap)
@@ -56,6 +58,8 @@ class Rankings:
         """That of a model's policy."""
         ranking = self._by_policy.get(spec.placement)
         if ranking is None:
-            open_to_it = [name for name, seat in self._seats.items() if start_verdict(seat, spec) is None]
-            ranking = self._by_policy[spec.placement] = Ranking(open_to_it, self._rooms)
+            open_to_it = {name: seat for name, seat in self._seats.items() if start_verdict(seat, spec) is None}
+            budgets = (seat.facts.budget_bytes for seat in open_to_it.values() if seat.facts is not None)
+            ranking = Ranking(list(open_to_it), self._rooms, largest=max(budgets, default=0))
+            self._by_policy[spec.placement] = ranking
         return ranking

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from roadstead.domain.model import ConditionStatus, Model, ModelKey
-from roadstead.domain.plan import ConditionReport, ModelReport, SlotReport, VariantReport, Verdict
+from roadstead.domain.plan import ConditionReport, ModelReport, QualityOrigin, SlotReport, VariantReport, Verdict
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot, Route
@@ -18,7 +18,7 @@ from roadstead.domain.supposition import Place
 from roadstead.planner.deal import Deal
 from roadstead.planner.ladder import Ladder
 from roadstead.planner.nodes import Seat, closing
-from roadstead.planner.quality import quality
+from roadstead.planner.quality import figure
 from roadstead.planner.transition import Transition
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -112,10 +112,14 @@ def _variants(findings: Findings) -> tuple[VariantReport, ...]:
         chosen = _chosen(findings, name)
         contents = findings.release.contents if findings.release is not None else ()
         content = next((content for content in contents if content.variant == name), None)
+        quality, origin = rung.variant.quality, QualityOrigin.GIVEN if rung.variant.quality is not None else None
+        if content is not None:
+            quality, origin = figure(content, findings.model.checked_spec)
         rows.append(
             VariantReport(
                 name=name,
-                quality=round(quality(content, findings.model.checked_spec), 3) if content else rung.variant.quality,
+                quality=quality if quality is None else round(quality, 3),
+                quality_origin=origin,
                 bytes=rung.artifact.bytes if rung.artifact is not None else 0,
                 chosen=sum(chosen.values()),
                 verdict=_variant_verdict(findings, name, chosen) if rung.artifact is not None else rung.verdict,
@@ -198,6 +202,9 @@ def _accepted(findings: Findings) -> ConditionReport:
     if findings.model.problems:
         words = "; ".join(f"{problem.path}: {problem.message}" for problem in findings.model.problems)
         return _condition("Accepted", _FALSE, Reason.INVALID_SPEC, words)
+    if findings.model.ignored:
+        words = "; ".join(f"{problem.path} is ignored: {problem.message}" for problem in findings.model.ignored)
+        return _condition("Accepted", _TRUE, Reason.ANNOTATION_IGNORED, f"the spec can be acted on; {words}")
     return _condition("Accepted", _TRUE, Reason.VALID, "the spec can be acted on")
 
 

@@ -86,31 +86,40 @@ def _post(seat: Seat | None) -> Post | None:
     )
 
 
+class Resting(NamedTuple):
+    """What is known of a model at rest."""
+
+    grounds: Grounds
+    report: ModelReport
+    wish: int
+    """Bytes of the smallest variant that would be better; 0 if none would."""
+
+
 @dataclass(slots=True)
 class Rest:
     """What is remembered from plan to plan."""
 
-    _reports: dict[str, tuple[Grounds, ModelReport]] = field(default_factory=dict)
+    _reports: dict[str, Resting] = field(default_factory=dict)
     """By uid."""
 
     def copy(self) -> Rest:
         """To think on from here without being remembered."""
         return Rest(dict(self._reports))
 
-    def report(self, found: Grounds) -> ModelReport | None:
-        """What was told of the model when it came to rest on these grounds; None if it is to be planned.
+    def of(self, found: Grounds) -> Resting | None:
+        """What was found when the model came to rest on these grounds; None if it is to be planned.
 
         Then it is awake: should the same grounds come back, other things have been told meanwhile.
         """
         known = self._reports.get(found.model.uid)
-        if known is not None and known[0] == found:
-            return known[1]
+        if known is not None and known.grounds == found:
+            return known
         self._reports.pop(found.model.uid, None)
         return None
 
-    def note(self, found: Grounds, report: ModelReport) -> None:
+    def note(self, resting: Resting) -> None:
         """The model rests."""
-        self._reports[found.model.uid] = (found, report)
+        self._reports[resting.grounds.model.uid] = resting
 
     def forget_all_but(self, models: tuple[Model, ...]) -> None:
         """Of the others nobody will ask again."""

@@ -10,7 +10,7 @@ from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.nodes import Seat, closing, lost, selection_verdict
 from roadstead.planner.quality import below_floor
-from roadstead.planner.speed import CLEARLY_SLOWER, too_slow
+from roadstead.planner.speed import seen_too_slow
 from roadstead.planner.view import View
 
 
@@ -20,7 +20,7 @@ class Standing:
 
     staying: tuple[ObservedSlot, ...]
     leaving: tuple[ObservedSlot, ...]
-    """Those whose content, node or policy has gone, or that are clearly too slow."""
+    """Those whose content, node or policy has gone, or that were seen to be clearly too slow."""
     forbidden: frozenset[str]
     """Names of leaving slots whose variant must not be served any more, even if nothing else can serve."""
 
@@ -43,7 +43,7 @@ def look_at_standing(
             and not lost(seat)
             and selection_verdict(seat, spec) is None
             and closing(seat, slot.engine_image) is None
-            and not _too_slow(slot, seat, spec, view)
+            and not seen_too_slow(slot.content, seat.facts, spec)
         )
         (staying if stays else leaving).append(slot)
     return Standing(staying=tuple(staying), leaving=tuple(leaving), forbidden=forbidden)
@@ -57,8 +57,3 @@ def _forbidden(spec: ModelSpec, observed: tuple[ObservedSlot, ...], releases: tu
         content.hash for release in releases for content in release.contents if below_floor(content, spec) is not None
     }
     return frozenset(slot.name for slot in observed if slot.content in poor)
-
-
-def _too_slow(slot: ObservedSlot, seat: Seat, spec: ModelSpec, view: View) -> bool:
-    content = view.content(slot.content)
-    return content is not None and too_slow(content, seat.facts, spec, view, share=CLEARLY_SLOWER) is not None

@@ -123,12 +123,14 @@ def _with_another(snapshot: FleetSnapshot, like: str, name: str) -> FleetSnapsho
     node = snapshot.nodes[like]
     labels = tuple((key, name if key == _HOSTNAME else value) for key, value in node.labels)
     agent = snapshot.agents.get(like)
+    slices = {name: snapshot.device_slices[like]} if like in snapshot.device_slices else {}
     resolutions = {replace(key, node=name): answer for key, answer in snapshot.resolutions.items() if key.node == like}
     return replace(
         snapshot,
         nodes={**snapshot.nodes, name: replace(node, name=name, labels=labels, ready=True, unschedulable=False)},
         agents={**snapshot.agents, **({name: _empty(agent)} if agent is not None else {})},
         cells=tuple(_joined(cell, like, name) for cell in snapshot.cells),
+        device_slices={**snapshot.device_slices, **slices},
         resolutions={**snapshot.resolutions, **resolutions},
     )
 
@@ -137,7 +139,10 @@ def _empty(agent: Part[AgentFacts]) -> Part[AgentFacts]:
     if not isinstance(agent, Known):
         return agent
     facts = agent.value
-    return Known(replace(facts, free_bytes=facts.budget_bytes, weights=(), leases=(), measured_bytes=()))  # as fast
+    devices = tuple(replace(each, free_bytes=each.memory_bytes) for each in facts.devices)
+    return Known(  # as fast
+        replace(facts, free_bytes=facts.budget_bytes, devices=devices, weights=(), leases=(), measured_bytes=())
+    )
 
 
 def _joined(cell: Cell, like: str, name: str) -> Cell:

@@ -47,7 +47,9 @@ def _applied(model: Model | None, wish: Wish, now: datetime) -> Model:
             finalized=True,
             spec=wish.spec,
         )
-    return replace(model, generation=model.generation + 1, finalized=True, spec=wish.spec, problems=())
+    measured = model.spec.measured if model.spec is not None else wish.spec.measured
+    spec = replace(wish.spec, measured=measured)  # what was measured stands beside the spec
+    return replace(model, generation=model.generation + 1, finalized=True, spec=spec, problems=())
 
 
 def _releases(model: Model, seen: Survey, now: datetime, known: Mapping[str, Artifact]) -> tuple[Release, ...]:

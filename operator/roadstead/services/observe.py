@@ -33,6 +33,7 @@ def observe(ports: Ports, resolutions: ResolutionBook) -> FleetSnapshot:
         models=models,
         pools=ports.cluster.pools(),
         nodes=dict(ports.cluster.nodes()),
+        device_slices=dict(ports.cluster.device_slices()),
         releases=releases,
         routes=dict(ports.cluster.routes()),
         agents=dict(ports.agents.facts()),

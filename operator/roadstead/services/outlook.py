@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from roadstead.domain.inventory import Inventory
 from roadstead.domain.plan import FleetPlan, Resolve
-from roadstead.domain.snapshot import Cell, FleetSnapshot
+from roadstead.domain.snapshot import Cell, FleetSnapshot, Unknown, latest
+from roadstead.planner.inventory.merge import inventory_of
 from roadstead.planner.membership import with_members
 from roadstead.planner.nodes import pool_of
 from roadstead.ports import DoorError
@@ -45,6 +47,18 @@ class Planned:
         """Name of the pool of every node that belongs to one."""
         found = {name: pool_of(node, self.snapshot.pools) for name, node in self.snapshot.nodes.items()}
         return {name: pool.name for name, pool in found.items() if pool is not None}
+
+    def inventories(self) -> Mapping[str, Inventory]:
+        """What each node has, by all that tells of it."""
+        snapshot = self.snapshot
+        return {
+            name: inventory_of(
+                node,
+                slices=snapshot.device_slices.get(name, ()),
+                agent=latest(snapshot.agents.get(name, Unknown("no agent is known on this node"))),
+            )
+            for name, node in snapshot.nodes.items()
+        }
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell that is named anywhere, each with all of its nodes."""

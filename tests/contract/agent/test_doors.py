@@ -7,15 +7,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import aiohttp
 import pytest
 
 from roadstead_worker.agent.node import CannotStart
 from roadstead_worker.contract import NodeState, WeightPhase
+from tests.fixtures.fake_nvml import fake_nvml
 from tests.fixtures.gguf_files import Gguf
 from tests.fixtures.lease_holder import holder
-from tests.fixtures.node_agent import TOKEN, NodeAgent, node_agent
+from tests.fixtures.node_agent import BANDWIDTH, TOKEN, NodeAgent, node_agent
 
 pytestmark = pytest.mark.contract
 MIB = 1024**2
@@ -129,6 +131,37 @@ async def test_a_change_is_told_within_a_moment_and_an_idle_node_wakes_nobody(tm
         async with asyncio.timeout(5):
             told = await waiting
         assert (told.memory.budget_bytes, told.memory.free_bytes, told.cores) == (32 * MIB, 32 * MIB, 2)
+
+
+async def test_accelerators_are_told_and_their_idle_noise_wakes_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = tmp_path / "budget.json"
+    budget.write_text(json.dumps({"memory_bytes": 64 * MIB, "cores": 1}))
+    monkeypatch.setenv("FAKE_NVML_FREE", str(45000 * MIB))
+    library = await asyncio.to_thread(fake_nvml, tmp_path)
+    settings: dict[str, Any] = {
+        "budget_file": budget,
+        "disk_reserve_bytes": 2**62,
+        "nvml": library,
+        "devices_seconds": 0.05,
+    }
+    async with node_agent(tmp_path, **settings) as agent:
+        state = await agent.state()
+        assert state.hardware.memory_bandwidth == BANDWIDTH
+        assert [(each.product, each.mig_profile) for each in state.devices] == [
+            ("NVIDIA-L40S", ""),
+            ("NVIDIA-A100-SXM4-40GB", "3g.20gb"),
+            ("NVIDIA-A100-SXM4-40GB", "1g.5gb"),
+        ]
+        assert (state.devices[0].free_bytes, state.ambiguities) == (45000 * MIB, ())
+        waiting = asyncio.create_task(agent.state(state.digest))
+        monkeypatch.setenv("FAKE_NVML_FREE", str(44990 * MIB))
+        done, _ = await asyncio.wait({waiting}, timeout=0.5)
+        assert not done, "ten looks found 10 MiB less"
+        monkeypatch.setenv("FAKE_NVML_FREE", str(20000 * MIB))
+        async with asyncio.timeout(5):
+            assert (await waiting).devices[0].free_bytes == 20000 * MIB
 
 
 async def test_a_stopping_agent_answers_those_who_wait(tmp_path: Path) -> None:

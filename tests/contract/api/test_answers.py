@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from roadstead.domain.inventory import Device, Vendor
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode
 from tests.fixtures.memory_pods import MemoryPods, image, pool
 from tests.fixtures.read_api import SECRET, VARIANTS, ReadApi, running_read_api, two_nodes
@@ -65,6 +66,26 @@ async def test_nodes_are_told_with_what_they_have_and_what_runs_there(api: ReadA
         ("team/assistant", "bf16", "RUNNING")
     ]
     assert [weights["phase"] for weights in second["weights"]] == ["Ready"]
+
+
+async def test_a_node_is_told_with_its_accelerators_and_with_what_is_not_certain_of_them(api: ReadApi) -> None:
+    api.leading.append(False)
+    card = Device(id="GPU-0", vendor=Vendor.NVIDIA, product="NVIDIA-L4", memory_bytes=23034 * MIB, free_bytes=9 * MIB)
+    api.fleet.nodes["node-a"].devices = (card,)
+    api.fleet.nodes["node-c"] = MemoryNode(budget=MIB, agent_answers=False, allocatable={"habana.ai/gaudi": 8})
+    first, second, third = (await api.answer("/v1/nodes"))["items"]
+    assert first["devices"] == [
+        {
+            "product": "NVIDIA-L4",
+            "vendor": "NVIDIA",
+            "memoryBytes": 23034 * MIB,
+            "freeBytes": 9 * MIB,
+            "migProfile": "",
+            "clients": 1,
+        }
+    ]
+    assert (second["devices"], second["ambiguities"]) == ([], [])
+    assert third["ambiguities"] == ["8 habana.ai/gaudi are offered, and nothing tells of their memory"]
 
 
 async def test_a_part_that_does_not_answer_is_told_as_such(api: ReadApi) -> None:

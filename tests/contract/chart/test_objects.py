@@ -237,7 +237,7 @@ def test_with_namespaces_the_only_cluster_role_that_stays_is_one_for_reading(hel
 
     assert found == {
         ("nodes", "list", ()), ("nodes", "watch", ()), ("workerpools", "list", ()), ("workerpools", "watch", ()),
-        ("namespaces", "get", ("kube-system",)),
+        ("resourceslices", "list", ()), ("resourceslices", "watch", ()), ("namespaces", "get", ("kube-system",)),
     }  # fmt: skip
     roles = [(role["metadata"]["namespace"], role["metadata"]["name"]) for role in of_kind(staying, "Role")]
     assert ("team-a", "roadstead:roadstead-models") in roles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roadstead.planner.memory.llama_cpp import MemoryEstimate, estimate_llama_cpp
+from roadstead.planner.memory.llama_cpp import MemoryEstimate, estimate_llama_cpp, needs_of_llama_cpp
 from tests.fixtures.architectures import DENSE, OTHERS, VOCABULARY, facts_of
 from tests.fixtures.llama_allocator import Q8_0, Metadata, Serving, allocated
 
@@ -55,3 +55,23 @@ def test_the_compute_buffer_of_a_dense_model_is_the_allocators(name: str) -> Non
     for serving, sizes in zip(servings, real, strict=True):
         compute = estimate(DENSE[name], serving).compute / MEBIBYTE
         assert compute == pytest.approx(sizes.compute, rel=0.005), serving
+
+
+@pytest.mark.parametrize("name", ["Llama 3 8B", "Gemma 3 12B", "Mixtral 8x7B", "Qwen3 Next", "RWKV 7"])
+def test_what_the_allocator_takes_is_between_the_bounds_of_a_device(name: str) -> None:
+    """Its buffers on the CPU are those that a device has, but for what the vendor's libraries take."""
+    metadata = {**DENSE, **OTHERS}[name]
+    servings = [serving for serving in SERVINGS if serving.cache != Q8_0 and serving.micro_batch == 512]
+    real = allocated(metadata, vocabulary=VOCABULARY, servings=servings)
+
+    for serving, sizes in zip(servings, real, strict=True):
+        bounds = needs_of_llama_cpp(
+            facts_of(metadata),
+            context_tokens=serving.context,
+            concurrency=serving.sequences,
+            isa=(),
+            devices=1,
+        ).device
+        taken = sizes.kv + sizes.states + sizes.compute
+        assert bounds.least / MEBIBYTE - 307 <= taken + PRINTED, serving
+        assert taken - PRINTED <= bounds.most / MEBIBYTE - 614 - 1024, serving

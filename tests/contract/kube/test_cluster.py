@@ -432,3 +432,33 @@ async def test_without_kubeconfig_and_outside_a_pod_the_error_says_so(
     with pytest.raises(DoorError, match="no way to an API server"):
         async with KubernetesCluster.connect(replace(settings, kubeconfig=None), poke=lambda _: None):
             pass
+
+
+async def test_what_a_driver_publishes_about_a_nodes_devices_is_known_by_node(
+    plane: RunningControlPlane, cluster: KubernetesCluster, pokes: list[str]
+) -> None:
+    published = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "devices-of-a"},
+        "spec": {
+            "driver": "gpu.nvidia.com",
+            "nodeName": "node-a",
+            "pool": {"name": "node-a", "generation": 1, "resourceSliceCount": 1},
+            "devices": [
+                {
+                    "name": "gpu-0",
+                    "attributes": {"type": {"string": "gpu"}, "cudaComputeCapability": {"version": "8.9.0"}},
+                    "capacity": {"memory": {"value": "46068Mi"}},
+                }
+            ],
+        },
+    }
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(published))
+
+    await until(lambda: "node-a" in cluster.device_slices(), "the slice is known")
+    (found,) = cluster.device_slices()["node-a"]
+    assert (found.driver, found.devices[0].capacity) == ("gpu.nvidia.com", (("memory", 46068 * 1024**2),))
+    assert "ResourceSlice devices-of-a new" in pokes
+    plane.kubectl("delete", "resourceslice", "devices-of-a")
+    await until(lambda: not cluster.device_slices(), "the slice is gone")

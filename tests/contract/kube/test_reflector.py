@@ -101,6 +101,41 @@ async def test_a_node_deleted_in_a_gap_of_the_watch_is_dropped_by_the_next_list(
     assert other in names(store)
 
 
+LATER = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "laters.example.org"},
+    "spec": {
+        "group": "example.org",
+        "names": {"kind": "Later", "plural": "laters"},
+        "scope": "Cluster",
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+        ],
+    },
+}
+
+
+async def test_without_a_kind_that_is_optional_there_is_nothing_of_it_until_the_server_has_it(
+    plane: RunningControlPlane, settings: KubeSettings
+) -> None:
+    store: Store[str] = Store("Later", parse=lambda obj: str(obj["metadata"]["name"]), poke=lambda _: None)
+    quick = replace(settings, relist_seconds=0.2)
+    kind = Resource(name="laters", path="/apis/example.org/v1/laters", optional=True)
+    async with connected(quick) as api:
+        reflector = Reflector(api, kind, store, quick)
+        async with running(reflector):
+            assert not list(store.values())
+            assert reflector.silent_seconds < 1
+            plane.kubectl("create", "-f", "-", stdin=json.dumps(LATER))
+            plane.kubectl("wait", "--for=condition=Established", "crd", "laters.example.org", "--timeout=30s")
+            one = {"apiVersion": "example.org/v1", "kind": "Later", "metadata": {"name": "one"}}
+            plane.kubectl("create", "-f", "-", stdin=json.dumps(one))
+            await until(lambda: set(store.values()) == {"one"}, "the kind that came is read")
+            plane.kubectl("delete", "crd", "laters.example.org")
+            await until(lambda: not list(store.values()), "of the kind that went there is nothing")
+
+
 async def test_410_gone_leads_to_a_new_list_that_drops_what_vanished(
     plane: RunningControlPlane, severed: KubeSettings, line: Severable, namespace: str
 ) -> None:

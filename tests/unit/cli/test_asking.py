@@ -80,8 +80,8 @@ def test_explain_shows_each_variant_on_each_kind_of_node_and_what_was_passed_ove
     assert shown[:4] == [
         "team/assistant  2 of 2 replicas have a place",
         "  VARIANT  SIZE       QUALITY",
-        "  bf16     500.0 MiB  1 (usual)",
-        "  q4       100.0 MiB  0.914 (usual)",
+        "  bf16     500.0 MiB  1 usual",
+        "  q4       100.0 MiB  0.914 usual",
     ]
     assert shown[5:11] == [
         "  VARIANT  ON                    VERDICT          WHY",

@@ -16,6 +16,7 @@ from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan, pr
 from roadstead.cli.orphan import Freed, Left
 from roadstead.cli.orphan_report import print_freed
 from roadstead.domain.explanation import Explanation
+from roadstead.domain.inventory import Device, Vendor
 from roadstead.domain.model import FieldProblem, ModelKey, VariantSpec
 from roadstead.domain.snapshot import EngineBuild, Pool
 from roadstead.domain.supposition import Supposition
@@ -73,11 +74,30 @@ def test_nodes_show_what_runs_there_and_what_is_wrong(fleet: MemoryFleet, consol
     assert silent.strip().startswith("agent: silent since 12:")
 
 
+def test_nodes_have_a_column_of_accelerators_only_if_any_node_has_some(fleet: MemoryFleet, console: Console) -> None:
+    gib = 1024**3
+    card = Device(id="GPU-0", vendor=Vendor.NVIDIA, product="NVIDIA-L40S", memory_bytes=45 * gib, free_bytes=44 * gib)
+    part = replace(card, product="NVIDIA-A30", mig_profile="1g.6gb", memory_bytes=6 * gib, free_bytes=gib)
+    fleet.nodes["node-a"].devices = (card, replace(card, id="GPU-1", free_bytes=gib), part)
+    del fleet.nodes["node-b"]
+    fleet.nodes["node-c"] = MemoryNode(budget=gib, labels={"amd.com/gpu.vram": "64G"}, allocatable={"amd.com/gpu": 1})
+    fleet.nodes["node-d"] = MemoryNode(budget=gib, allocatable={"habana.ai/gaudi": 8})
+    made, origin = planned(fleet)
+    agents = {name: facts for name, facts in made.snapshot.agents.items() if name != "node-c"}
+    print_nodes(telling.node_list(replace(made, snapshot=replace(made.snapshot, agents=agents)), origin), console)
+    head, first, second, third, *_ = shown(console)
+    assert head.split()[4:10] == ["MEMORY", "FREE", "GPUS", "DISK", "FREE", "RUNS"]
+    assert " 2 × NVIDIA-L40S 45.0 GiB, 1.0 GiB to 44.0 GiB free  " in first
+    assert second.endswith(" 1 × NVIDIA-A30 1g.6gb 6.0 GiB, 1.0 GiB free")
+    assert " 1 × AMD 64.0 GiB  " in third, "nobody tells what is free of it"
+    assert "8 habana.ai/gaudi are offered" in "\n".join(shown(console))
+
+
 def test_the_plan_says_why_each_node_runs_what_it_runs(fleet: MemoryFleet, console: Console) -> None:
     print_plan(telling.plan_answer(*planned(fleet)), console, actions=True)
     text = "\n".join(shown(console))
     assert text.startswith("team/assistant  2 of 2 replicas answer, release 1  Ready\n")
-    assert "bf16     1        500.0 MiB  1       Chosen   1 on node-a\n" in text
+    assert "bf16     1 usual      500.0 MiB  1       Chosen   1 on node-a\n" in text
     assert "not on node-b: needs 616.6 MiB" in text
     assert "Nothing is to be done: the fleet is as planned." in text
 
@@ -217,9 +237,9 @@ def test_a_variant_that_can_run_nowhere_is_told_beside_its_figures(console: Cons
     print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
 
     assert shown(console)[1:4] == [
-        "  VARIANT  SIZE       QUALITY      VERDICT         WHY",
-        "  q4       100.0 MiB  0.9 (given)",
-        "  gone     ?          ?            SourceNotFound  gone: file:///gone.gguf is not there on node-a",
+        "  VARIANT  SIZE       QUALITY    VERDICT         WHY",
+        "  q4       100.0 MiB  0.9 given",
+        "  gone     ?          ?          SourceNotFound  gone: file:///gone.gguf is not there on node-a",
     ]
 
 

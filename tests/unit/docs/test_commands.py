@@ -28,7 +28,7 @@ def codes(section: str) -> set[str]:
 def raised_by_the_cli() -> set[str]:
     """The first argument of every ``CommandError`` that is a word of ours."""
     found = set()
-    for path in (ROOT / "operator/roadstead/cli").glob("*.py"):
+    for path in (ROOT / "operator/roadstead/cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "CommandError":
                 first = node.args[0]

@@ -8,6 +8,7 @@ import pytest
 
 from roadstead.domain.explanation import Explanation, Fit, NoSuchModel, Option
 from roadstead.domain.model import FieldProblem, ModelKey, ModelSpec, PlacementPolicy, VariantSpec
+from roadstead.domain.plan import QualityOrigin
 from roadstead.domain.reasons import Reason
 from roadstead.domain.snapshot import EngineBuild, Pool, Resolved, Unresolved, answered
 from roadstead.domain.supposition import Wish
@@ -81,8 +82,8 @@ async def test_a_variant_has_the_figures_by_which_it_is_weighed() -> None:
     told = explained(await settled(a=node(600)))
 
     large, small = told.rungs
-    assert (large.variant, large.bytes, large.quality, large.given) == ("large", LARGE.bytes, 1.0, False)
-    assert (small.variant, small.bytes, small.given) == ("small", SMALL.bytes, False)
+    assert (large.variant, large.bytes, large.quality, large.origin) == ("large", LARGE.bytes, 1.0, QualityOrigin.USUAL)
+    assert (small.variant, small.bytes, small.origin) == ("small", SMALL.bytes, QualityOrigin.USUAL)
     option = option_of(told, "large", "a")
     assert option.free_bytes == option.budget_bytes == 600 * MIB
     assert 500 * MIB < option.needed_bytes < 600 * MIB
@@ -99,7 +100,7 @@ async def test_a_quality_that_the_spec_gives_is_told_as_given() -> None:
 
     rungs = {rung.variant: rung for rung in explained(fleet).rungs}
 
-    assert (rungs["large"].quality, rungs["large"].given, rungs["small"].given) == (0.9, True, False)
+    assert (rungs["large"].quality, rungs["large"].origin) == (0.9, QualityOrigin.GIVEN)
 
 
 async def test_variants_that_are_as_good_lose_a_little_to_the_one_before() -> None:
@@ -117,7 +118,7 @@ async def test_speed_is_told_as_measured_where_it_was_and_else_as_expected() -> 
     told = explained(await settled(a=node(600, reads=8e9), b=node(300)))
 
     large, small = option_of(told, "large", "a"), option_of(told, "small", "a")
-    assert (large.measured, small.measured) == (True, False)
+    assert (large.speed_basis, small.speed_basis) == ("measured", "expected")
     assert large.tokens_per_second == pytest.approx(8e9 / LARGE.bytes)
     assert small.tokens_per_second == pytest.approx(8e9 / SMALL.bytes)
     assert option_of(told, "small", "b").tokens_per_second is None

@@ -7,11 +7,13 @@ import math
 
 import pytest
 
-from roadstead.domain.model import ModelSpec, VariantSpec
+from roadstead.domain.model import FieldProblem, ModelSpec, VariantSpec
+from roadstead.domain.plan import QualityOrigin
 from roadstead.domain.release import Artifact, Content
-from roadstead.planner.quality import best_first, prior_divergence, quality
+from roadstead.planner.quality import best_first, figure, prior_divergence, quality
 from roadstead_weights.gguf_types import FILE_TYPES
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
+from tests.fixtures.quality_records import a_record
 
 BILLION = 10**9
 
@@ -110,6 +112,51 @@ def test_the_order_of_the_spec_does_not_matter() -> None:
     assert order(*contents) == order(*reversed(contents))
 
 
+# --- what was measured ------------------------------------------------------------------------------------------------
+
+
+def test_the_specs_figure_comes_before_what_was_measured_and_that_before_what_is_usual() -> None:
+    found = content(weights("Q4_0", bits=4.5))
+    other = a_record("sha256:" + "9" * 64, divergence=1.0)
+    record = a_record(found.artifact.digest, divergence=0.2)
+
+    usual = dataclasses.replace(spec(found), measured=(other,))
+    measured = dataclasses.replace(spec(found), measured=(other, record))
+    given = dataclasses.replace(spec(found, Q4_0=0.5), measured=(record,))
+
+    assert figure(found, usual) == (quality(found, spec(found)), QualityOrigin.USUAL)
+    assert figure(found, measured) == (math.exp(-0.1), QualityOrigin.MEASURED)
+    assert figure(found, given) == (0.5, QualityOrigin.GIVEN)
+
+
+def test_what_an_older_release_was_given_comes_before_what_was_measured() -> None:
+    found = dataclasses.replace(content(weights("Q4_0", bits=4.5)), quality=0.7)
+    gone = ModelSpec(served_name="assistant", variants=(), measured=(a_record(found.artifact.digest, divergence=0.2),))
+
+    assert figure(found, gone) == (0.7, QualityOrigin.GIVEN)
+
+
+@pytest.mark.parametrize(("divergence", "first"), [(0.0049, "Q8_0"), (0.0051, "BF16")])
+def test_measured_figures_are_equal_where_a_cpu_could_not_tell_them_apart(divergence: float, first: str) -> None:
+    bf16, q8 = (content(weights(kind, bits=bits)) for kind, bits in (("BF16", 16), ("Q8_0", 8.5)))
+    measured = (a_record(q8.artifact.digest, divergence=divergence),)
+
+    ranked = best_first((bf16, q8), dataclasses.replace(spec(bf16, q8), measured=measured))
+
+    assert ranked[0].variant == first
+
+
+def test_a_measurement_turns_the_order_of_two_types_round() -> None:
+    """As of a file that was quantized twice."""
+    q5, q4 = (content(weights(kind, bits=bits)) for kind, bits in (("Q5_K_M", 5.7), ("Q4_K_M", 4.8)))
+    measured = (a_record(q5.artifact.digest, divergence=0.0867), a_record(q4.artifact.digest, divergence=0.0708))
+
+    ranked = best_first((q5, q4), dataclasses.replace(spec(q5, q4), measured=measured))
+
+    assert order(q5, q4) == ["Q5_K_M", "Q4_K_M"]
+    assert [each.variant for each in ranked] == ["Q4_K_M", "Q5_K_M"]
+
+
 # --- the floor --------------------------------------------------------------------------------------------------------
 
 GOOD = artifact("good", mebibytes=500, quantization="BF16", bits=16)
@@ -174,3 +221,32 @@ async def test_a_floor_that_is_lowered_lets_the_variant_back_in(fleet: MemoryFle
     await fleet.settle()
 
     assert fleet.running(key) == {"node-a": ("good", 1), "node-b": ("poor", 1)}
+
+
+async def test_what_is_measured_below_the_floor_stops_without_a_release(fleet: MemoryFleet) -> None:
+    key = fleet.apply("assistant", *LADDER, replicas=2, min_quality=0.5)
+    await fleet.settle()
+    assert fleet.running(key) == {"node-a": ("good", 1), "node-b": ("poor", 1)}
+
+    record = a_record(POOR.digest, divergence=2.0)
+    fleet.apply("assistant", *LADDER, replicas=2, min_quality=0.5, measured=(record,))
+    await fleet.settle()
+
+    assert fleet.running(key) == {"node-a": ("good", 1)}
+    assert fleet.release_number(key) == 1
+    rows = {row.name: row for row in fleet.statuses[key].variants}
+    assert rows["poor"].quality == 0.368
+    assert rows["poor"].quality_origin is QualityOrigin.MEASURED
+    assert "has a measured quality of 0.368, requirements.minQuality is 0.5" in rows["poor"].verdict.message
+
+
+async def test_records_that_cannot_be_read_stop_nothing_and_are_told(fleet: MemoryFleet) -> None:
+    problem = FieldProblem(path="metadata.annotations[x]", message="it is not JSON")
+    key = fleet.apply("assistant", *LADDER, replicas=2, ignored=(problem,))
+
+    await fleet.settle()
+
+    assert fleet.running(key) == {"node-a": ("good", 1), "node-b": ("poor", 1)}
+    status, reason, message = fleet.condition(key, "Accepted")
+    assert (status, reason) == ("True", "AnnotationIgnored")
+    assert message == "the spec can be acted on; metadata.annotations[x] is ignored: it is not JSON"

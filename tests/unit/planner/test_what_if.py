@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from roadstead.domain.inventory import Device, DeviceSlice, Vendor
 from roadstead.domain.model import ModelKey, ModelSpec, PlacementPolicy, Requirements, VariantSpec
 from roadstead.domain.snapshot import Resolved, Unresolved, answered
 from roadstead.domain.supposition import Difference, NoSuchNode, Place, Supposition, Wish
@@ -109,6 +112,19 @@ async def test_an_added_node_has_another_name_and_nothing_of_the_other_s() -> No
     assert sorted(supposed.nodes) == ["a", "a-like-1", "a-like-2"]
     facts = supposed.agents["a-like-2"].value  # type: ignore[union-attr]
     assert (facts.free_bytes, facts.weights, facts.leases) == (600 * MIB, (), ())
+
+
+async def test_an_added_node_has_the_accelerators_of_the_other_and_all_their_memory_free() -> None:
+    fleet = await settled(a=600)
+    card = Device(id="GPU-0", vendor=Vendor.NVIDIA, product="NVIDIA-L4", memory_bytes=24 * MIB, free_bytes=MIB)
+    published = DeviceSlice(node="a", driver="gpu.nvidia.com", pool="a", generation=1, slices=1, devices=())
+    fleet.nodes["a"].devices, fleet.nodes["a"].device_slices = (card,), (published,)
+
+    supposed = suppose(observe(fleet.ports, fleet.resolutions), fleet.now, Supposition(added=(("a", 1),)))
+
+    facts = supposed.agents["a-like-1"].value  # type: ignore[union-attr]
+    assert facts.devices == (replace(card, free_bytes=24 * MIB),)
+    assert supposed.device_slices["a-like-1"] == (published,)
 
 
 def wish(

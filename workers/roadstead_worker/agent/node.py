@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from roadstead_weights.sources import SourcePolicy
 from roadstead_weights.sources_http import HttpLimits, HttpReader
 from roadstead_weights.store import WeightStore
 from roadstead_worker.agent.budget import Budget, BudgetFile
+from roadstead_worker.agent.devices import Devices
 from roadstead_worker.agent.door import BearerFile
 from roadstead_worker.agent.engine_logs import EngineLogs
 from roadstead_worker.agent.epoch import EpochFile
@@ -33,6 +35,7 @@ from roadstead_worker.agent.hardware import available_memory, installed_engines,
 from roadstead_worker.agent.leases import LeaseBook
 from roadstead_worker.agent.longpoll import PublishedState
 from roadstead_worker.agent.measurements import MeasurementStore
+from roadstead_worker.agent.memory_bandwidth import memory_bandwidth
 from roadstead_worker.agent.node_doors import NodeDoors
 from roadstead_worker.agent.node_state import NodeParts, NodeTelling
 from roadstead_worker.agent.resolver import Resolver
@@ -124,11 +127,13 @@ async def _start(
     # The weights poke the telling, which tells the weights: one of the two has to be named before it is made.
     weights = NodeWeights(store, fetcher, on_change=lambda: telling.poke())  # noqa: PLW0108
     stack.push_async_callback(weights.close)
-    parts = _parts(settings, store, weights)
+    parts = await _with_bandwidth(_parts(settings, store, weights), settings.store / "memory-bandwidth.json")
+    await parts.devices.first_look()
     telling = NodeTelling(parts, published, tick_seconds=settings.tick_seconds)
     telling.tell()
     task = asyncio.create_task(telling.run(), name="telling")
     stack.push_async_callback(_end, task)
+    stack.push_async_callback(_end, asyncio.create_task(parts.devices.run(telling.poke), name="look at devices"))
     logs = EngineLogs(
         store=settings.store,
         held=lambda: frozenset((lease.slot, lease.index) for lease in parts.leases.states()),
@@ -169,7 +174,23 @@ def _parts(settings: NodeSettings, store: WeightStore, weights: NodeWeights) -> 
             available_bytes=lambda: available_memory(limited=limited),
         ),
         measurements=MeasurementStore(settings.store / "measurements"),
+        devices=Devices(nvml=settings.nvml, look_every_seconds=settings.devices_seconds),
     )
+
+
+async def _with_bandwidth(parts: NodeParts, kept: Path) -> NodeParts:
+    """What memory gives is told from the beginning, so that it wakes nobody later."""
+    parts.leases.refresh()
+    usable = read_hardware().cores
+    bandwidth = await asyncio.to_thread(
+        memory_bandwidth,
+        kept,
+        cores=frozenset(os.sched_getaffinity(0)),
+        available_bytes=available_memory(),
+        # With fewer cores than engines have, as in a container with a quota, it would not be that of all.
+        may_measure=not parts.leases.states() and usable >= parts.hardware.cores,
+    )
+    return replace(parts, hardware=parts.hardware.model_copy(update={"memory_bandwidth": bandwidth}))
 
 
 async def _open_socket(doors: NodeDoors, path: Path, stack: contextlib.AsyncExitStack) -> None:

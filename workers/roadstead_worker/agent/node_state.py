@@ -1,7 +1,7 @@
 """Telling the operator what this node is, has and does: one state, rebuilt when poked and every tick.
 
-Figures that never stand still (free memory, free disk, measured memory) are told again only when they have moved by a
-step, or when something that a plan depends on has changed anyway: an idle node wakes nobody.
+Figures that never stand still (free memory, of devices as well, free disk, measured memory) are told again only when
+they have moved by a step, or when something that a plan depends on has changed anyway: an idle node wakes nobody.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import structlog
 
 from roadstead_weights.store import WeightStore
 from roadstead_worker.agent.budget import BudgetFile
+from roadstead_worker.agent.devices import Devices
 from roadstead_worker.agent.epoch import EpochFile
 from roadstead_worker.agent.leases import LeaseBook
 from roadstead_worker.agent.longpoll import PublishedState
@@ -23,6 +24,7 @@ from roadstead_worker.agent.measurements import MeasurementStore
 from roadstead_worker.agent.weights import NodeWeights
 from roadstead_worker.contract import (
     MEMORY_STEP_BYTES,
+    DeviceState,
     EngineOffer,
     Hardware,
     LeaseState,
@@ -66,6 +68,7 @@ class NodeParts:
     weights: NodeWeights
     leases: LeaseBook
     measurements: MeasurementStore
+    devices: Devices
 
 
 class NodeTelling:
@@ -109,7 +112,10 @@ class NodeTelling:
         parts = self._parts
         budget = parts.budget.current()
         leases = tuple(self._steady_lease(lease) for lease in parts.leases.states())
-        self._figures.keep_only({"free", "disk", *((lease.slot, lease.index) for lease in leases)})
+        devices = parts.devices.current
+        told: set[Hashable] = {(lease.slot, lease.index) for lease in leases}
+        told |= {("device", device.id) for device in devices.devices}
+        self._figures.keep_only(told | {"free", "disk"})
         weights = parts.weights.states()
         return NodeState(
             digest="",
@@ -136,7 +142,15 @@ class NodeTelling:
             weights=weights,
             leases=leases,
             measurements=parts.measurements.all(),
+            devices=tuple(self._steady_device(device) for device in devices.devices),
+            ambiguities=devices.ambiguities,
         )
+
+    def _steady_device(self, device: DeviceState) -> DeviceState:
+        free = self._figures.steady(
+            ("device", device.id), device.free_bytes, step=MEMORY_STEP_BYTES, basis=device.memory_bytes
+        )
+        return device.model_copy(update={"free_bytes": free})
 
     def _steady_lease(self, lease: LeaseState) -> LeaseState:
         measured = self._figures.steady(

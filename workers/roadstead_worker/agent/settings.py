@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from roadstead_worker.agent.devices_nvidia import LIBRARY
 from roadstead_worker.contract import EngineOffer
 
 _OFFERS: TypeAdapter[tuple[EngineOffer, ...]] = TypeAdapter(tuple[EngineOffer, ...])
@@ -41,6 +42,10 @@ class NodeSettings(BaseSettings):
     """Comma-separated ``host`` or ``host:port`` that may be asked by plain ``http://``; empty: none."""
     engine_offers: Annotated[tuple[EngineOffer, ...] | None, NoDecode] = None
     """JSON list of ``{"engine", "image"}`` that replicas here can start. Without it, what is installed."""
+    nvml: str = LIBRARY
+    """NVIDIA's management library, by name or path; where it is mounted into a container, say."""
+    devices_seconds: float = Field(default=5.0, gt=0)
+    """How often accelerators and their free memory are looked at."""
     disk_reserve_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     """Left free on the store's file system; a fetch that would go below is refused."""
     http_stall_seconds: float = Field(default=30.0, gt=0)

@@ -47,6 +47,9 @@ class Timings:
     generated_tokens: int
     tokens_per_second: float
     time_to_first_token_seconds: float
+    prompt_tokens: int = 0
+    """Those that were worked through; what was still known of the prompt before is not counted."""
+    prompt_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ _COMPLAINT: Final = re.compile(r"^(?:[\d.]+ E |(?:xllamacpp_server: )?error: )(.
 _FIGURE: Final = r'"{}":\s*([0-9.eE+-]+)'
 _GENERATED: Final = re.compile(_FIGURE.format("predicted_n").encode())
 _PROMPT_MILLISECONDS: Final = re.compile(_FIGURE.format("prompt_ms").encode())
+_PROMPT: Final = re.compile(_FIGURE.format("prompt_n").encode())
+_PROMPT_PER_SECOND: Final = re.compile(_FIGURE.format("prompt_per_second").encode())
 _PER_SECOND: Final = re.compile(_FIGURE.format("predicted_per_second").encode())
 _PER_TOKEN_MILLISECONDS: Final = re.compile(_FIGURE.format("predicted_per_token_ms").encode())
 
@@ -92,10 +94,13 @@ class LlamaCpp:
         if len(found) != len(figures):
             return None
         generated, per_second, prompt_ms, token_ms = (float(figure.group(1)) for figure in found)
+        prompt, prompt_per_second = _PROMPT.search(answer, start), _PROMPT_PER_SECOND.search(answer, start)
         return Timings(
             generated_tokens=int(generated),
             tokens_per_second=per_second,
             time_to_first_token_seconds=(prompt_ms + token_ms) / 1000,
+            prompt_tokens=int(prompt.group(1)) if prompt else 0,
+            prompt_tokens_per_second=float(prompt_per_second.group(1)) if prompt_per_second else None,
         )
 
 

@@ -25,6 +25,8 @@ WARM_UP_TOKENS: Final = 16
 _WARM_UP_SECONDS: Final = 20.0
 _MEANINGFUL_TOKENS: Final = 16
 """Shorter answers say more about the prompt than about the speed."""
+_MEANINGFUL_PROMPT_TOKENS: Final = 64
+"""Of shorter prompts most of the time is that of beginning."""
 _REPORT_EVERY_SECONDS: Final = 300.0
 _CLEARLY_MOVED: Final = 0.2
 _WEIGHT_OF_NEWEST: Final = 0.3
@@ -64,7 +66,9 @@ class Measured:
         self._load_seconds = 0.0
         self._speed: float | None = None
         self._first_token: float | None = None
-        self._reported: float | None = None
+        self._prompt_speed: float | None = None
+        self._reported: tuple[float | None, float | None] = (None, None)
+        """Speed and speed of prompts."""
         self._reported_at = 0.0
         self._report: asyncio.Task[None] | None = None
 
@@ -78,12 +82,15 @@ class Measured:
 
     def answered(self, timings: Timings | None, *, in_flight: int) -> None:
         """After each answer. Only answers that had the engine for themselves count."""
-        if timings is None or in_flight != 1 or timings.generated_tokens < _MEANINGFUL_TOKENS:
+        if timings is None or in_flight != 1:
             return
-        newest = _WEIGHT_OF_NEWEST if self._speed is not None else 1.0
-        self._speed = (self._speed or 0.0) * (1 - newest) + timings.tokens_per_second * newest
-        self._first_token = timings.time_to_first_token_seconds
-        moved = self._reported is None or abs(self._speed - self._reported) > _CLEARLY_MOVED * self._reported
+        if timings.prompt_tokens >= _MEANINGFUL_PROMPT_TOKENS and timings.prompt_tokens_per_second:
+            self._prompt_speed = _smoothed(self._prompt_speed, timings.prompt_tokens_per_second)
+        if timings.generated_tokens >= _MEANINGFUL_TOKENS:
+            self._speed = _smoothed(self._speed, timings.tokens_per_second)
+            self._first_token = timings.time_to_first_token_seconds
+        now = (self._speed, self._prompt_speed)
+        moved = any(_clearly_moved(*pair) for pair in zip(self._reported, now, strict=True))
         if moved and time.monotonic() - self._reported_at > _REPORT_EVERY_SECONDS:
             self._report_now()
 
@@ -95,7 +102,7 @@ class Measured:
     def _report_now(self) -> None:
         if self._report is not None:
             self._report.cancel()
-        self._reported, self._reported_at = self._speed, time.monotonic()
+        self._reported, self._reported_at = (self._speed, self._prompt_speed), time.monotonic()
         self._report = asyncio.create_task(self._send(), name=f"measurement of {self._slot}")
 
     async def _send(self) -> None:
@@ -106,8 +113,18 @@ class Measured:
             load_seconds=round(self._load_seconds, 3),
             tokens_per_second=None if self._speed is None else round(self._speed, 2),
             time_to_first_token_seconds=None if self._first_token is None else round(self._first_token, 4),
+            prompt_tokens_per_second=None if self._prompt_speed is None else round(self._prompt_speed, 2),
         )
         try:
             await self._agent.report(measurement)
         except NotYet as reason:
             log.warning("measurement not taken", slot=self._slot, reason=str(reason))
+
+
+def _smoothed(known: float | None, newest: float) -> float:
+    return newest if known is None else known * (1 - _WEIGHT_OF_NEWEST) + newest * _WEIGHT_OF_NEWEST
+
+
+def _clearly_moved(before: float | None, now: float | None) -> bool:
+    """Also if it was not known before."""
+    return now is not None and (before is None or abs(now - before) > _CLEARLY_MOVED * before)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from roadstead.domain import snapshot
+from roadstead.domain.inventory import Device, Vendor
+from roadstead.domain.model import PROMPT_TOKENS
 from roadstead.domain.release import Artifact, shared
 from roadstead.domain.snapshot import AgentFacts, EngineBuild, Lease, Resolved, Resolving, Weight
-from roadstead_worker.contract import NodeState, Progress, Resolution, WeightState
+from roadstead_worker.contract import DeviceState, NodeState, Progress, Resolution, WeightState
 
 
 def agent_facts(state: NodeState) -> AgentFacts:
@@ -30,7 +34,33 @@ def agent_facts(state: NodeState) -> AgentFacts:
         measured_speeds=tuple(
             sorted((each.content, each.tokens_per_second) for each in state.measurements if each.tokens_per_second)
         ),
+        measured_waits=tuple(
+            sorted(
+                (each.content, PROMPT_TOKENS / each.prompt_tokens_per_second)
+                for each in state.measurements
+                if each.prompt_tokens_per_second
+            )
+        ),
+        memory_bandwidth=state.hardware.memory_bandwidth,
+        devices=tuple(_devices(state.devices)),
+        ambiguities=state.ambiguities,
     )
+
+
+def _devices(devices: Iterable[DeviceState]) -> Iterable[Device]:
+    """Those of vendors that are known here; an agent may be newer than this operator."""
+    for each in devices:
+        if each.vendor in frozenset(Vendor):
+            yield Device(
+                id=each.id,
+                vendor=Vendor(each.vendor),
+                product=each.product,
+                memory_bytes=each.memory_bytes,
+                free_bytes=each.free_bytes,
+                compute_capability=each.compute_capability,
+                architecture=each.architecture,
+                mig_profile=each.mig_profile,
+            )
 
 
 def resolved(answer: Resolution) -> Resolved:

@@ -32,6 +32,7 @@ from roadstead.adapters.kube.workload_writer import WorkloadStores, WorkloadWrit
 from roadstead.adapters.kube.workloads import Workloads
 from roadstead.adapters.kube.writer import Writer
 from roadstead.domain import workload as domain
+from roadstead.domain.inventory import DeviceSlice
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.plan import ModelReport, PoolReport
 from roadstead.domain.release import Release
@@ -117,6 +118,14 @@ class KubernetesCluster:
 
     def nodes(self) -> Mapping[str, Node]:
         return {node.name: node for node in self._known.nodes.values()}
+
+    def device_slices(self) -> Mapping[str, tuple[DeviceSlice, ...]]:
+        """By node, in an order of their own."""
+        found: dict[str, list[DeviceSlice]] = {}
+        for each in self._known.device_slices.values():
+            if each.node:
+                found.setdefault(each.node, []).append(each)
+        return {node: tuple(sorted(slices, key=_by_pool)) for node, slices in found.items()}
 
     @property
     def workloads(self) -> domain.Workloads | None:
@@ -228,3 +237,7 @@ class KubernetesCluster:
 
     async def unprotect_pod(self, name: str) -> None:
         await self._workload_writer.unprotect_pod(name)
+
+
+def _by_pool(each: DeviceSlice) -> tuple[str, str, int, tuple[str, ...]]:
+    return (each.driver, each.pool, each.generation, tuple(device.name for device in each.devices))

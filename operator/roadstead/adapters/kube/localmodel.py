@@ -39,7 +39,7 @@ class Variant(Strict):
     """What the file must hash to, if you want to be sure."""
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     """How good the variant is: 1.0 is the unquantized model. Each node serves the best variant that fits it; without
-    this figure, what is usual for the file's type and the model's size counts."""
+    this figure, what was measured of the file counts, else what is usual for its type and the model's size."""
 
 
 class Requirements(Strict):
@@ -139,7 +139,8 @@ class VariantStatus(Told):
     name: str
     """The name in spec.variants."""
     quality: float | None = None
-    """How good it is, 1.0 being the unquantized model: the spec's figure, else what is usual for its type and size."""
+    """How good it is, 1.0 being the unquantized model: the spec's figure, else what was measured, else what is usual
+    for its type and size."""
     bytes: int
     """Size of its files; 0 while not known."""
     chosen: int

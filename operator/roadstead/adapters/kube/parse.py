@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.constraints import in_seconds
 from roadstead.adapters.kube.localmodel import LocalModelSpec
 from roadstead.adapters.kube.owned import is_true
+from roadstead.adapters.kube.quantities import whole_bytes
 from roadstead.adapters.kube.resources import ModelRouteSpec
 from roadstead.adapters.kube.store import Unreadable
 from roadstead.domain.model import (
@@ -31,6 +33,7 @@ from roadstead.domain.model import (
     Requirements,
     VariantSpec,
 )
+from roadstead.domain.quality import ANNOTATION, QualityRecord, RecordsUnreadable, from_text
 from roadstead.domain.snapshot import Address, Node, Route, Taint
 
 
@@ -56,6 +59,7 @@ def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
     status = obj.get("status") or {}
     finalizers = tuple(metadata.get("finalizers", ()))
     spec, problems = model_spec(obj.get("spec"), name=metadata["name"])
+    measured, ignored = _quality_records(metadata)
     deleted = metadata.get("deletionTimestamp")
     model = Model(
         key=ModelKey(metadata["namespace"], metadata["name"]),
@@ -65,8 +69,9 @@ def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
         created=_time(metadata["creationTimestamp"]),
         deleted=_time(deleted) if deleted else None,
         finalized=finalizer in finalizers,
-        spec=spec,
+        spec=replace(spec, measured=measured) if spec is not None else None,
         problems=problems,
+        ignored=ignored,
         conditions=tuple(conditions(status.get("conditions", ()))),
     )
     packed = json.dumps(status, separators=(",", ":")).encode()
@@ -76,7 +81,8 @@ def local_model(obj: Object, *, finalizer: str) -> WatchedModel:
 def relevant_of_model(watched: WatchedModel) -> object:
     """What of a LocalModel may change the plan; our own status is not part of it, or each write would wake the loop."""
     model = watched.model
-    return (model.generation, model.deleted, model.finalized)
+    measured = model.spec.measured if model.spec is not None else ()
+    return (model.generation, model.deleted, model.finalized, measured, model.ignored)
 
 
 def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[FieldProblem, ...]]:
@@ -115,6 +121,14 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
     )
 
 
+def _quality_records(metadata: Mapping[str, Any]) -> tuple[tuple[QualityRecord, ...], tuple[FieldProblem, ...]]:
+    """What was measured, or why the annotation that should say so is passed over."""
+    try:
+        return from_text((metadata.get("annotations") or {}).get(ANNOTATION)), ()
+    except RecordsUnreadable as error:
+        return (), (FieldProblem(path=f"metadata.annotations[{ANNOTATION}]", message=str(error)),)
+
+
 def _seconds(text: str | None) -> float | None:
     return None if text is None else in_seconds(text)
 
@@ -131,7 +145,16 @@ def node(obj: Object) -> Node:
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints", ())
         ),
+        allocatable=tuple(_extended((obj.get("status") or {}).get("allocatable") or {})),
     )
+
+
+def _extended(allocatable: Mapping[str, str]) -> Iterable[tuple[str, int]]:
+    """What has a domain in its name. Memory and disk of a node, which move, have none."""
+    for name, quantity in sorted(allocatable.items()):
+        if "/" in name:
+            with suppress(ValueError):  # of others, and not well formed
+                yield name, whole_bytes(quantity)
 
 
 def route(obj: Object) -> Route:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 _GONE, _TIMED_OUT = 410, 504
+_NOT_SERVED = frozenset({403, 404})
 _SHORTEST_WATCH_SECONDS = 1.0
 
 
@@ -42,6 +43,8 @@ class Resource:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     """Label or field selectors."""
+    optional: bool = False
+    """Whether an API server may lack the kind, or keep it from us. There is nothing of it then."""
 
 
 class Backoff:
@@ -92,11 +95,13 @@ class Reflector(Generic[T]):
         self._list_due = 0.0
         self._last_byte = time.monotonic()
         self._reachable = True
+        self._served = True
 
     @property
     def silent_seconds(self) -> float:
-        """Age of the last byte heard: list, event or bookmark."""
-        return time.monotonic() - self._last_byte
+        """Age of the last byte heard: list, event or bookmark. What is not served is asked for at long intervals."""
+        expected = 0.0 if self._served else self._settings.relist_seconds
+        return max(0.0, time.monotonic() - self._last_byte - expected)
 
     async def run(self) -> Never:
         """List and watch until cancelled."""
@@ -104,6 +109,9 @@ class Reflector(Generic[T]):
             try:
                 await self._turn()
             except DoorError as error:
+                if self.resource.optional and isinstance(error, ApiRefused) and error.status in _NOT_SERVED:
+                    await self._do_without(error)
+                    continue
                 if isinstance(error, ApiRefused) and error.status == _GONE:
                     _log.info("list anew", resource=self.resource.name, why=error.message)
                     self._version = ""
@@ -115,6 +123,16 @@ class Reflector(Generic[T]):
                     _log.warning("watch interrupted", resource=self.resource.name, code=error.code, why=error.message)
                 await self._backoff.wait()
 
+    async def _do_without(self, error: ApiRefused) -> None:
+        """Nothing is known of the kind, until it is asked for again."""
+        if self._served:
+            _log.info("done without", resource=self.resource.name, why=error.message)
+        self._served = False
+        self._version = ""
+        self._heard()
+        self.store.replace((), str(self.store.latest))
+        await asyncio.sleep(self._settings.relist_seconds)
+
     async def _turn(self) -> None:
         now = time.monotonic()
         if not self._version or now >= self._list_due:
@@ -123,6 +141,7 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> None:
         _, self._version = await measure(self._api, self.resource, self.store)
+        self._served = True
         self._heard()
         self._list_due = time.monotonic() + self._settings.relist_seconds
 

@@ -1,7 +1,7 @@
 """Everything of the API server that is kept up to date in memory: which kinds, how they are read, what wakes the loop.
 
 Claims, budgets and adopted images are read only where the operator makes Pods: a fleet on one machine has none of them
-and needs no rights on them.
+and needs no rights on them. ResourceSlices are read where the API server has them and lets us.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from roadstead.adapters.kube import owned, parse, pools, render, revisions
+from roadstead.adapters.kube import device_slices, owned, parse, pools, render, revisions
 from roadstead.adapters.kube.api import Api
 from roadstead.adapters.kube.namespaced import NamespacedStores
 from roadstead.adapters.kube.pods import COMPONENT_LABEL, POOL_LABEL
@@ -18,6 +18,7 @@ from roadstead.adapters.kube.resources import LOCAL_MODEL, MODEL_ROUTE, WORKER_P
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.adapters.kube.store import Poke, Store
 from roadstead.adapters.kube.watched import Watched
+from roadstead.domain.inventory import DeviceSlice
 from roadstead.domain.snapshot import Node, Route
 from roadstead.domain.workload import PodRole
 
@@ -53,6 +54,7 @@ class Sources:
             MODEL_ROUTE.name, parse=parse.route, relevant=render.told_to_gateways, poke=poke
         )
         self.nodes: Store[Node] = Store("Node", parse=parse.node, poke=poke)
+        self.device_slices: Store[DeviceSlice] = Store("ResourceSlice", parse=device_slices.device_slice, poke=poke)
         self.pods: Store[owned.Pod] = Store("Pod", parse=owned.pod, poke=poke)
         self.claims: Store[owned.Named] = Store("PersistentVolumeClaim", parse=owned.named, poke=poke)
         self.budgets: Store[owned.Named] = Store("PodDisruptionBudget", parse=owned.named, poke=poke)
@@ -64,6 +66,7 @@ class Sources:
             ),
             self._listed("workerpools", WORKER_POOL.path(), self.pools),
             self._reflected("nodes", "/api/v1/nodes", self.nodes),
+            self._reflected("resourceslices", device_slices.PATH, self.device_slices, optional=True),
             self._reflected("pods", f"/api/v1/{own}/pods", self.pods, labels=_OURS),
             *(
                 self._reflected(
@@ -102,12 +105,11 @@ class Sources:
         return Watched(self._api, Resource(name=_told(name, namespace), path=path), store, self._settings)
 
     def _reflected(
-        self, name: str, path: str, store: Store[T], *, labels: str = "", namespace: str = ""
+        self, name: str, path: str, store: Store[T], *, labels: str = "", namespace: str = "", optional: bool = False
     ) -> Reflector[T]:
         query = {"labelSelector": labels} if labels else {}
-        return Reflector(
-            self._api, Resource(name=_told(name, namespace), path=path, query=query), store, self._settings
-        )
+        resource = Resource(name=_told(name, namespace), path=path, query=query, optional=optional)
+        return Reflector(self._api, resource, store, self._settings)
 
 
 def _told(name: str, namespace: str) -> str:

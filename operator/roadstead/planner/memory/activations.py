@@ -76,6 +76,14 @@ def quantized_cache_bytes(header: Header, rows: int) -> int:
     return rotations + (_F32_BYTES * rows * _queries(header) if crossing else 0)
 
 
+def expert_width(header: Header) -> int:
+    """Hidden elements of one expert."""
+    wide = header.number("feed_forward_length")
+    if header.architecture in _EXPERTS_AS_WIDE_AS_DENSE:
+        return wide
+    return header.number("expert_feed_forward_length", wide)
+
+
 def _beside(header: Header) -> int:
     """Rows that live through all layers."""
     each = header.number("embedding_length_per_layer_input")
@@ -108,9 +116,7 @@ def _experts(header: Header) -> int:
     used = header.number("expert_used_count")
     if not used:
         return 0
-    wide = header.number("feed_forward_length")
-    if header.architecture not in _EXPERTS_AS_WIDE_AS_DENSE:
-        wide = header.number("expert_feed_forward_length", wide)
+    wide = expert_width(header)
     out = used * header.embedding
     # The outputs go where gate and up have been, if they fit there.
     routed = 3 * used * wide + (out if out > 2 * used * wide else 0)

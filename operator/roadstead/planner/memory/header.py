@@ -1,10 +1,29 @@
-"""A model's header as an engine reads it: by the architecture's own keys."""
+"""A model's header as an engine reads it: by the architecture's own keys.
+
+Keys are GGUF's. A ``config.json`` has other names for the same numbers, and those are understood as well, so that what
+is computed from a header is written down once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from roadstead_weights.facts import ModelFacts
+from roadstead_weights.facts import Format, ModelFacts
+
+_CONFIG_KEYS: Final = {
+    "first_k_dense_replace": "leading_dense_block_count",
+    "kv_lora_rank": "attention.kv_lora_rank",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "n_routed_experts": "expert_count",
+    "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "num_local_experts": "expert_count",
+    "qk_rope_head_dim": "rope.dimension_count",
+    "sliding_window": "attention.sliding_window",
+    "sliding_window_pattern": "attention.sliding_window_pattern",
+}
+"""Names that ``config.json`` has for them."""
 
 
 class Header:
@@ -14,7 +33,7 @@ class Header:
         self.architecture = facts.architecture
         self.blocks = facts.block_count
         self.vocabulary = facts.vocabulary_size
-        self._numbers: Mapping[str, int | tuple[int, ...]] = dict(facts.numbers or _named(facts))
+        self._numbers: Mapping[str, int | tuple[int, ...]] = _numbers(facts)
 
     def has(self, key: str) -> bool:
         return key in self._numbers
@@ -64,6 +83,14 @@ class Header:
         """llama.cpp divides by the first layer's heads, which some layers of a hybrid do not have."""
         heads = next((count for count in self.heads if count), 0)
         return self.embedding // heads if heads else 0
+
+
+def _numbers(facts: ModelFacts) -> Mapping[str, int | tuple[int, ...]]:
+    if facts.format is not Format.SAFETENSORS:
+        return dict(facts.numbers or _named(facts))
+    said = {_CONFIG_KEYS.get(key, key): value for key, value in facts.numbers}
+    windowed = {"attention.sliding_window": facts.sliding_window, "attention.kv_lora_rank": facts.kv_lora_rank}
+    return {**dict(_named(facts)), **windowed, **said}
 
 
 def _named(facts: ModelFacts) -> tuple[tuple[str, int | tuple[int, ...]], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from roadstead.adapters.kube import parse
 from roadstead.domain.model import Condition, ConditionStatus, FieldProblem, ModelSpec, Task, VariantSpec
+from roadstead.domain.quality import ANNOTATION, to_text
 from roadstead.domain.snapshot import Node, Taint
+from tests.fixtures.quality_records import a_record
 
 VARIANT = {"name": "q4", "source": "file:///models/q4.gguf"}
 
@@ -148,6 +151,49 @@ def test_deletion_finalizer_and_conditions_are_read() -> None:
     )
 
 
+def with_records(text: str | None, spec: object = None, *, other: str = "") -> parse.WatchedModel:
+    annotations = {"other": other} | ({ANNOTATION: text} if text is not None else {})
+    obj = local_model(spec or {"variants": [VARIANT]}, annotations=annotations)
+    return parse.local_model(obj, finalizer="f")
+
+
+def test_records_of_measured_quality_come_with_the_spec() -> None:
+    record = a_record("sha256:" + "c" * 64, divergence=0.5)
+
+    found = with_records(to_text([record])).model
+
+    assert found.checked_spec.measured == (dataclasses.replace(record, quality=round(record.quality, 6)),)
+    assert found.ignored == ()
+
+
+def test_records_that_cannot_be_read_are_a_problem_of_theirs_and_none_of_the_spec() -> None:
+    found = with_records('{"q4": {}}').model
+
+    assert found.checked_spec.measured == ()
+    assert found.problems == ()
+    (ignored,) = found.ignored
+    assert ignored.path == f"metadata.annotations[{ANNOTATION}]"
+    assert ignored.message == "'q4' is no digest: write sha256: and 64 lower-case hex digits"
+
+
+def test_records_beside_a_spec_that_cannot_be_acted_on_are_no_second_problem() -> None:
+    found = with_records(to_text([a_record("sha256:" + "c" * 64, divergence=0.5)]), {"variants": []}).model
+
+    assert found.spec is None
+    assert found.ignored == ()
+
+
+def test_a_changed_record_wakes_the_loop_and_another_annotation_does_not() -> None:
+    one, other = (to_text([a_record("sha256:" + "c" * 64, divergence=nats)]) for nats in (0.5, 0.6))
+    relevant = [
+        parse.relevant_of_model(with_records(text, other="x" * number))
+        for number, text in enumerate((None, one, one, other, "{", "[]"))
+    ]
+
+    assert relevant[1] == relevant[2]
+    assert len({repr(each) for each in relevant}) == 5
+
+
 def test_a_node_is_its_labels_taints_and_readiness() -> None:
     obj = {
         "metadata": {"name": "node-a", "labels": {"b": "2", "a": "1"}},
@@ -162,6 +208,16 @@ def test_a_node_is_its_labels_taints_and_readiness() -> None:
         unschedulable=True,
         taints=(Taint(key="gpu", value="", effect="NoSchedule"),),
     )
+
+
+def test_of_what_a_node_offers_only_extended_resources_are_read_so_that_heartbeats_change_nothing() -> None:
+    def told(**also: object) -> Node:
+        allocatable = {"cpu": "7910m", "memory": "31696348Ki", "pods": "29", "hugepages-1Gi": "0", **also}
+        return parse.node({"metadata": {"name": "a"}, "status": {"allocatable": allocatable}})
+
+    assert told(memory="31696000Ki") == told()
+    devices = told(**{"nvidia.com/gpu": "4", "amd.com/gpu": "0", "example.com/odd": "a few"})
+    assert devices.allocatable == (("amd.com/gpu", 0), ("nvidia.com/gpu", 4))
 
 
 @pytest.mark.parametrize("status", ["False", "Unknown", None], ids=str)

@@ -1,0 +1,1 @@
+"""Whether an engine serves a model on a node, how, and why not, judged before anything is started."""
