@@ -12,7 +12,7 @@ from typing import Protocol
 
 from roadstead.domain.engine_log import EngineLog
 from roadstead.domain.inventory import DeviceSlice
-from roadstead.domain.model import Model, ModelKey
+from roadstead.domain.model import FieldProblem, Model, ModelKey, ModelSpec
 from roadstead.domain.plan import ModelReport, PoolReport, World
 from roadstead.domain.release import Artifact, Content, Release
 from roadstead.domain.slot import Slot
@@ -135,6 +135,13 @@ class Agents(Protocol):
     async def fetch(self, node: str, *, artifact: Artifact, source: str) -> None: ...
 
     async def forget(self, node: str, *, digest: str) -> None: ...
+
+
+class ReadSpec(Protocol):
+    """How a LocalModel's ``spec`` is read."""
+
+    def __call__(self, raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[FieldProblem, ...]]:
+        """With defaults filled in, or what is wrong with it; ``name`` is that of the object."""
 
 
 class EngineLogs(Protocol):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from roadstead.api import answers
 from roadstead.domain import plan as planned
 from roadstead.domain.quantity import in_words
+from roadstead.domain.sources import without_secrets
 
 
 def told_action(action: planned.Action) -> answers.Action:
@@ -22,14 +21,14 @@ def _words(action: planned.Action) -> tuple[str, str]:
         case planned.ClearFinalizer(model=model):
             return str(model.key), "clear the finalizer: everything it had is gone"
         case planned.Resolve(key=key):
-            return key.node, f"ask what is behind {_without_secrets(key.source)}"
+            return key.node, f"ask what is behind {without_secrets(key.source)}"
         case planned.MakeRelease(model=model, contents=contents):
             variants = ", ".join(sorted({content.variant for content in contents}))
             return str(model.key), f"record a release of {variants}"
         case planned.ForgetRelease(model=model, number=number):
             return str(model.key), f"keep release {number} no longer at hand"
         case planned.FetchWeights(node=node, artifact=artifact, source=source):
-            return node, f"fetch {in_words(artifact.bytes)} from {_without_secrets(source)}"
+            return node, f"fetch {in_words(artifact.bytes)} from {without_secrets(source)}"
         case planned.ForgetWeights(node=node, digest=digest):
             return node, f"remove {digest}"
         case planned.ConfigureCell(cell=cell, put=put, remove=remove):
@@ -64,9 +63,3 @@ def _words_of_pods(
             return name, "keep evictions off the Pod"
         case planned.UnprotectPod(name=name):
             return name, "let evictions have the Pod"
-
-
-def _without_secrets(source: str) -> str:
-    """A source without what may be a credential: user, query and fragment."""
-    parts = urlsplit(source)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"

@@ -232,6 +232,76 @@ class Place(Answer):
     replicas: int
 
 
+class Term(Answer):
+    """One of the figures that add up to what a replica is worth."""
+
+    name: str = Field(
+        description="`served`: that it is served at all; `quality`; `rung`: what it loses to variants before it that "
+        "are as good; `weights`: that they are on the node."
+    )
+    value: float
+
+
+class Rung(Answer):
+    """A variant, wherever it may run."""
+
+    name: str
+    bytes: int = Field(description="Size of its file; 0 while not known.")
+    quality: float | None = Field(description="1.0 is the unquantized model.")
+    quality_origin: str | None = Field(
+        description="`Given` in the spec, `Measured` of this very file, or `Usual` for its type and the model's size."
+    )
+    verdict: str = Field(description="Why it can run nowhere, as a reason code; empty if it may.")
+    message: str
+
+
+class Option(Answer):
+    """A variant on nodes that are alike to it: of one pool, about one size, and with one verdict."""
+
+    variant: str
+    pool: str = Field(description="Empty: the nodes belong to none.")
+    nodes: int = Field(description="How many there are.")
+    example: str = Field(description="The emptiest of them; the figures are its own.")
+    verdict: str = Field(description="`Chosen`, `Fits`, or the reason code of the refusal.")
+    message: str
+    replicas: int = Field(description="That are placed on these nodes.")
+    needed_bytes: int = Field(description="Memory of a replica, as computed from the file's header.")
+    measured_bytes: int = Field(description="As it was measured there; 0 if it never ran.")
+    free_bytes: int | None = Field(description="Memory that the model may use; null while the agent is not known.")
+    budget_bytes: int | None = Field(description="Memory that all engines together may use.")
+    tokens_per_second: float | None = Field(description="Of one stream; null if nothing is known.")
+    speed_from: str = Field(
+        description="`Measured`: of this very content there; `Expected`: by what else was seen there; `Computed`: from "
+        "how fast memory is; empty: not known."
+    )
+    worth: float = Field(description="Of a replica there: the sum of the terms.")
+    terms: tuple[Term, ...]
+
+
+class Choice(Answer):
+    """Replicas that have a place, and what was passed over for it."""
+
+    node: str
+    variant: str
+    replicas: int
+    worth: float = Field(description="Of a replica there: the sum of the terms.")
+    terms: tuple[Term, ...] = Field(description="Empty where it stands in for another release.")
+    passed_over: tuple[Option, ...] = Field(description="The three that would be worth most, and why not.")
+
+
+class Explanation(Answer):
+    """Every variant on every kind of node."""
+
+    namespace: str
+    name: str
+    wanted: int = Field(description="Replicas asked for.")
+    pending: int = Field(description="Replicas that find no place.")
+    why: str = Field(description="What keeps them from one, or why nothing can be said; else empty.")
+    variants: tuple[Rung, ...] = Field(description="The best first, then those that can run nowhere.")
+    options: tuple[Option, ...]
+    choices: tuple[Choice, ...]
+
+
 class Difference(Answer):
     """What would become of a model."""
 
@@ -241,7 +311,9 @@ class Difference(Answer):
     starts: tuple[Place, ...]
     pending: int = Field(description="Replicas that find no place now.")
     pending_then: int = Field(description="Replicas that would find none.")
-    why: str = Field(description="What would keep them from one; empty if nothing would.")
+    why: str = Field(
+        description="What would keep them from one, or what is not known of a new model's sources; else empty."
+    )
 
 
 class ModelList(Origin):
@@ -284,3 +356,16 @@ class WhatIfAnswer(Origin):
 
     models: tuple[Difference, ...] = Field(description="Those that would fare otherwise, by namespace and name.")
     unchanged: int = Field(description="How many others there are.")
+
+
+class ExplainAnswer(Origin):
+    """Why a model runs where it runs."""
+
+    model: Explanation
+
+
+class FitAnswer(Origin):
+    """Where a model could run that nobody has applied."""
+
+    model: Explanation
+    placed: bool = Field(description="Whether all its replicas would find a place now.")

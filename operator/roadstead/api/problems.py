@@ -12,7 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from roadstead.api.answers import Problem
+from roadstead.api.asked import NOBODY
+from roadstead.domain.reasons import Reason
 from roadstead.ports import DoorError
+from roadstead.services.questions import InvalidSpec
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +29,7 @@ class ApiCode(StrEnum):
     NOT_FOUND = "NotFound"
     MODEL_NOT_FOUND = "ModelNotFound"
     NODE_NOT_FOUND = "NodeNotFound"
+    INVALID_SPEC = "InvalidSpec"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     TOO_MANY_STREAMS = "TooManyStreams"
     NOT_SYNCED = "NotSynced"
@@ -40,6 +44,7 @@ _STATUSES: Final = {
     ApiCode.NOT_FOUND: 404,
     ApiCode.MODEL_NOT_FOUND: 404,
     ApiCode.NODE_NOT_FOUND: 404,
+    ApiCode.INVALID_SPEC: 400,
     ApiCode.METHOD_NOT_ALLOWED: 405,
     ApiCode.TOO_MANY_STREAMS: 429,
     ApiCode.NOT_SYNCED: 503,
@@ -56,17 +61,26 @@ _REMEDIES: Final = {
     ApiCode.NOT_FOUND: "Look at /openapi.json for what there is.",
     ApiCode.MODEL_NOT_FOUND: "Look at /v1/models for those there are.",
     ApiCode.NODE_NOT_FOUND: "Look at /v1/nodes for those there are.",
-    ApiCode.METHOD_NOT_ALLOWED: "Use GET: this API changes nothing. Models are changed with kubectl.",
+    ApiCode.INVALID_SPEC: "Mend the field; `kubectl explain localmodel.spec` tells of all of them.",
+    ApiCode.METHOD_NOT_ALLOWED: "Only questions are asked here: models are changed with kubectl. See /openapi.json.",
     ApiCode.TOO_MANY_STREAMS: "End some that follow logs, or ask again in a while.",
     ApiCode.NOT_SYNCED: "Ask again in a few seconds; if it stays so, look at the operator's log.",
     ApiCode.PLAN_UNAVAILABLE: "Ask again in a few seconds; if it stays so, look at the operator's log.",
     ApiCode.INTERNAL_ERROR: "Look at the operator's log, which says what failed.",
 }
 _FRAMEWORK_CODES: Final = {404: ApiCode.NOT_FOUND, 405: ApiCode.METHOD_NOT_ALLOWED}
-_OF_SERVICES: Final = frozenset({ApiCode.NOT_SYNCED, ApiCode.PLAN_UNAVAILABLE, ApiCode.NODE_NOT_FOUND})
+_OF_SERVICES: Final = frozenset(
+    {ApiCode.NOT_SYNCED, ApiCode.PLAN_UNAVAILABLE, ApiCode.NODE_NOT_FOUND, ApiCode.MODEL_NOT_FOUND}
+)
+UNRESOLVED_STATUS: Final = 424
+"""Nobody could say what is behind a source; the code is the reason code of it."""
+_REMEDY_OF_SOURCES: Final = (
+    "See the reference of reason codes; of a file on your own machine `roadstead fit FILE` reads the header itself."
+)
+_REMEDIES_OF_SOURCES: Final = {Reason.RESOLVING: "Ask again in a while: the agent goes on reading."}
 
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem, "description": "A parameter cannot be understood (`InvalidRequest`)."},
+    400: {"model": Problem, "description": "A parameter or the body cannot be understood (`InvalidRequest`)."},
     401: {"model": Problem, "description": "The token is missing or wrong (`Unauthorized`)."},
     503: {"model": Problem, "description": "`ApiClosed`, `NotSynced` or `PlanUnavailable`."},
 }
@@ -76,22 +90,28 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
 class ApiProblem(Exception):
     """A ``Problem`` on its way to the caller."""
 
-    def __init__(self, code: ApiCode, message: str, *, about: str = "") -> None:
+    def __init__(self, code: ApiCode | Reason, message: str, *, about: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.about = about
 
 
-def problem_response(code: ApiCode, message: str, *, about: str = "") -> JSONResponse:
-    problem = Problem(code=code, message=message, remedy=_REMEDIES[code], object=about)
-    return JSONResponse(problem.model_dump(by_alias=True), status_code=_STATUSES[code])
+def problem_response(code: ApiCode | Reason, message: str, *, about: str = "") -> JSONResponse:
+    """A code of the API has a status and a remedy of its own; a reason code is about a source."""
+    if isinstance(code, ApiCode):
+        status, remedy = _STATUSES[code], _REMEDIES[code]
+    else:
+        status, remedy = UNRESOLVED_STATUS, _REMEDIES_OF_SOURCES.get(code, _REMEDY_OF_SOURCES)
+    problem = Problem(code=code, message=message, remedy=remedy, object=about)
+    return JSONResponse(problem.model_dump(by_alias=True), status_code=status)
 
 
 def tell_problems(app: FastAPI) -> None:
     """Have every error of ``app`` told as a ``Problem``."""
     app.add_exception_handler(ApiProblem, _ours)
     app.add_exception_handler(DoorError, _of_services)
+    app.add_exception_handler(InvalidSpec, _invalid_spec)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(Exception, _unforeseen)
@@ -105,7 +125,13 @@ async def _ours(_request: Request, error: Exception) -> JSONResponse:
 async def _of_services(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DoorError)  # noqa: S101 - as above
     code = ApiCode(error.code) if error.code in _OF_SERVICES else ApiCode.PLAN_UNAVAILABLE
-    return problem_response(code, error.message)
+    return problem_response(code, sentence(error.message))
+
+
+async def _invalid_spec(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, InvalidSpec)  # noqa: S101 - as above
+    about = error.path if error.key == NOBODY else f"{error.key} {error.path}"
+    return problem_response(ApiCode.INVALID_SPEC, sentence(str(error)), about=about)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -118,6 +144,11 @@ async def _of_framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     code = _FRAMEWORK_CODES.get(error.status_code, ApiCode.INVALID_REQUEST)
     return problem_response(code, f"{error.detail}.", about=request.url.path)
+
+
+def sentence(words: str) -> str:
+    """Words that somebody else chose, with an end."""
+    return words if words.endswith(".") else f"{words}."
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,6 @@ from roadstead.domain.inventory import Inventory
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, ModelReport, PoolReport, SlotReport
 from roadstead.domain.snapshot import Cell, FleetSnapshot, Known, Node, Part, Pool, Stale, Taint, Unknown, latest
-from roadstead.domain.supposition import Difference, Place
 from roadstead.domain.workload import NodePod
 from roadstead.services.outlook import Planned
 
@@ -94,29 +93,6 @@ def plan_answer(planned: Planned, origin: Origin) -> answers.PlanAnswer:
         ledger=_source(snapshot.ledger),
         **origin,
     )
-
-
-def what_if_answer(planned: Planned, origin: Origin, found: Sequence[Difference]) -> answers.WhatIfAnswer:
-    return answers.WhatIfAnswer(
-        models=tuple(
-            answers.Difference(
-                namespace=each.model.namespace,
-                name=each.model.name,
-                stops=_places(each.stops),
-                starts=_places(each.starts),
-                pending=each.pending,
-                pending_then=each.pending_then,
-                why=each.why,
-            )
-            for each in found
-        ),
-        unchanged=len(planned.snapshot.models) - len(found),
-        **origin,
-    )
-
-
-def _places(places: Sequence[Place]) -> tuple[answers.Place, ...]:
-    return tuple(answers.Place(node=each.node, variant=each.variant, replicas=each.replicas) for each in places)
 
 
 def _in_order(reports: Iterable[ModelReport]) -> list[ModelReport]:

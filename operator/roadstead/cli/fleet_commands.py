@@ -1,4 +1,4 @@
-"""The commands that show what the operator sees and would do: `models`, `nodes`, `plan`, `what-if`."""
+"""The commands that show what the operator sees and would do: `models`, `nodes`, `plan`."""
 
 from __future__ import annotations
 
@@ -79,48 +79,8 @@ def plan(
             told = told.model_copy(update={"models": (model_in(told, *fleet.find(model)),)})
     except CommandError as error:
         end_with(error)
-    if not _printed_as_json(told, wanted=json):
+    if not printed_as_json(told, wanted=json):
         print_plan(told, Console(), actions=model is None)
-
-
-def what_if(
-    *,
-    drain: Annotated[
-        list[str] | None, typer.Option(metavar="NODE", help="A node that would take nothing more; more than once.")
-    ] = None,
-    add: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE[:NUMBER]", help="Empty nodes just like that one, beside it; more than once."),
-    ] = None,
-    namespace: InOption = None,
-    release: ReleaseOption = None,
-    kube_context: ContextOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Show what would move, start, stop or find no place, if nodes went or came. Nothing is done.
-
-    It is the plan that would be made then, against the one that is made now.
-    """
-    from rich.console import Console  # noqa: PLC0415
-
-    from roadstead.api.answers import WhatIfAnswer  # noqa: PLC0415
-    from roadstead.cli.fleet_tables import print_what_if  # noqa: PLC0415
-    from roadstead.cli.which_fleet import fleet_of_models  # noqa: PLC0415
-
-    chosen = Chosen(namespace=namespace, release=release, context=kube_context)
-    try:
-        if not drain and not add:
-            raise CommandError(
-                "NothingSupposed",
-                "Neither --drain nor --add names a node.",
-                remedy="Try `roadstead what-if --drain NODE`; `roadstead nodes` lists the nodes.",
-            )
-        query = {"drain": drain or [], "add": add or []}
-        told = fleet_of_models(chosen).api.ask("/v1/what-if", WhatIfAnswer, query=query)
-    except CommandError as error:
-        end_with(error)
-    if not _printed_as_json(told, wanted=json):
-        print_what_if(told, Console())
 
 
 def _show(path: str, shape: type[Told], table: Callable[[Told, Console], None], *, chosen: Chosen, json: bool) -> None:
@@ -133,11 +93,12 @@ def _show(path: str, shape: type[Told], table: Callable[[Told, Console], None], 
         told = fleet_of_models(chosen).api.ask(path, shape)
     except CommandError as error:
         end_with(error)
-    if not _printed_as_json(told, wanted=json):
+    if not printed_as_json(told, wanted=json):
         table(told, Console())
 
 
-def _printed_as_json(told: BaseModel, *, wanted: bool) -> bool:
+def printed_as_json(told: BaseModel, *, wanted: bool) -> bool:
+    """Whether it was."""
     if wanted:
         typer.echo(told.model_dump_json(by_alias=True, indent=2))
     return wanted

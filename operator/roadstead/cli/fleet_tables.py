@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from roadstead.api import answers
+from roadstead.cli.tables import add_row, colour, coloured, new_table, or_unknown, part_of, print_origin, size_words
 from roadstead.domain.quantity import in_words
-
-_GOOD = frozenset({"Ready", "True", "Chosen", "Serving", "Known"})
-_BAD = frozenset({"Unknown", "EngineStartFailed", "InvalidSpec", "InsufficientRAM", "InsufficientDisk"})
 
 
 def print_models(told: answers.ModelList, console: Console) -> None:
@@ -20,13 +17,13 @@ def print_models(told: answers.ModelList, console: Console) -> None:
     if not told.items:
         console.print("No models. Apply a LocalModel with kubectl.", highlight=False)
         return
-    table = _table("NAMESPACE", "NAME", "STATUS", "READY", "RELEASE", "VARIANTS", "NODES", "MESSAGE")
+    table = new_table("NAMESPACE", "NAME", "STATUS", "READY", "RELEASE", "VARIANTS", "NODES", "MESSAGE")
     for row in told.items:
-        _row(
+        add_row(
             table,
             row.namespace,
             row.name,
-            _coloured(row.status),
+            coloured(row.status),
             f"{row.ready}/{row.wanted}",
             str(row.release or ""),
             ", ".join(row.variants),
@@ -34,7 +31,7 @@ def print_models(told: answers.ModelList, console: Console) -> None:
             row.message,
         )
     console.print(table)
-    _print_origin(told, console)
+    print_origin(told, console)
 
 
 def print_nodes(told: answers.NodeList, console: Console) -> None:
@@ -44,22 +41,22 @@ def print_nodes(told: answers.NodeList, console: Console) -> None:
         return
     with_devices = any(node.devices for node in told.items)
     gpus = ("GPUS",) if with_devices else ()
-    table = _table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", *gpus, "DISK FREE", "RUNS", "REMARKS")
+    table = new_table("NODE", "POOL", "CELL", "CORES", "MEMORY FREE", *gpus, "DISK FREE", "RUNS", "REMARKS")
     for node in told.items:
-        _row(
+        add_row(
             table,
             node.name,
             node.pool,
             node.cell,
-            _or_unknown(node.cores),
-            _of(node.memory_free_bytes, node.memory_budget_bytes),
+            or_unknown(node.cores),
+            part_of(node.memory_free_bytes, node.memory_budget_bytes),
             *((_devices(node.devices),) if with_devices else ()),
-            _size(node.disk_free_bytes),
+            size_words(node.disk_free_bytes),
             "\n".join(f"{slot.model} {slot.variant} {slot.ready}/{slot.replicas}" for slot in node.slots),
             Text("\n").join(_remarks(node)),
         )
     console.print(table)
-    _print_origin(told, console)
+    print_origin(told, console)
 
 
 def print_plan(told: answers.PlanAnswer, console: Console, *, actions: bool) -> None:
@@ -69,15 +66,15 @@ def print_plan(told: answers.PlanAnswer, console: Console, *, actions: bool) -> 
     if actions:
         _print_actions(told.actions, console)
         _print_silent_parts(told, console)
-    _print_origin(told, console)
+    print_origin(told, console)
 
 
 def print_what_if(told: answers.WhatIfAnswer, console: Console) -> None:
     """A row for each model that would fare otherwise."""
     if told.models:
-        table = _table("NAMESPACE", "NAME", "STOPS", "STARTS", "WITHOUT A PLACE", "WHY")
+        table = new_table("NAMESPACE", "NAME", "STOPS", "STARTS", "WITHOUT A PLACE", "WHY")
         for model in told.models:
-            _row(
+            add_row(
                 table,
                 model.namespace,
                 model.name,
@@ -89,7 +86,7 @@ def print_what_if(told: answers.WhatIfAnswer, console: Console) -> None:
         console.print(table)
     others = "No model" if not told.models else "No other model"
     console.print(f"{others} would fare otherwise ({told.unchanged} stay as they are).", highlight=False)
-    _print_origin(told, console)
+    print_origin(told, console)
 
 
 def _placed(places: Sequence[answers.Place]) -> str:
@@ -110,36 +107,36 @@ def _print_model(model: answers.ModelDetail, console: Console) -> None:
         Text.assemble(
             (f"{model.namespace}/{model.name}", "bold"),
             f"  {count}{release}  ",
-            (model.status, _colour(model.status)),
+            (model.status, colour(model.status)),
         )
     )
     if model.message != count:
         console.print(Text(f"  {model.message}"))
     if model.ladder:
-        table = _table("  VARIANT", "QUALITY", "SIZE", "CHOSEN", "VERDICT", "WHY")
+        table = new_table("  VARIANT", "QUALITY", "SIZE", "CHOSEN", "VERDICT", "WHY")
         for variant in model.ladder:
-            _row(
+            add_row(
                 table,
                 f"  {variant.name}",
                 _quality(variant),
-                _size(variant.bytes or None),
+                size_words(variant.bytes or None),
                 str(variant.chosen or ""),
-                _coloured(variant.verdict),
+                coloured(variant.verdict),
                 variant.message.replace("; ", "\n"),
             )
         console.print(table)
     if model.slots:
-        table = _table("  NODE", "VARIANT", "READY", "WEIGHT", "MEMORY", "STATE", "MESSAGE")
+        table = new_table("  NODE", "VARIANT", "READY", "WEIGHT", "MEMORY", "STATE", "MESSAGE")
         for slot in model.slots:
             memory = slot.memory_measured_bytes or slot.memory_estimated_bytes
-            _row(
+            add_row(
                 table,
                 f"  {slot.node}",
                 slot.variant,
                 f"{slot.ready}/{slot.replicas}",
                 str(slot.weight),
                 f"{in_words(memory)}{'' if slot.memory_measured_bytes else ' (estimated)'}",
-                _coloured(slot.state),
+                coloured(slot.state),
                 slot.message,
             )
         console.print(table)
@@ -157,9 +154,9 @@ def _print_actions(actions: Sequence[answers.Action], console: Console) -> None:
     if not actions:
         console.print("Nothing is to be done: the fleet is as planned.", highlight=False)
         return
-    table = _table("NEXT", "ON", "WHAT")
+    table = new_table("NEXT", "ON", "WHAT")
     for action in actions:
-        _row(table, action.kind, action.object, action.message)
+        add_row(table, action.kind, action.object, action.message)
     console.print(table)
 
 
@@ -169,11 +166,6 @@ def _print_silent_parts(told: answers.PlanAnswer, console: Console) -> None:
     for name, source in (*parts, ("ledger", told.ledger)):
         if source.state != "Known":
             console.print(Text.assemble((f"{name}: ", "bold"), (_source_words(source), "yellow")))
-
-
-def _print_origin(told: answers.Origin, console: Console) -> None:
-    who = "the leader" if told.leading else "a standby, which only tells what it would do"
-    console.print(Text(f"Planned {told.age_seconds:.0f} s ago by {who}.", style="dim"))
 
 
 def _devices(devices: Sequence[answers.Device]) -> str:
@@ -208,7 +200,7 @@ def _remarks(node: answers.Node) -> Iterable[Text]:
         yield Text(f"cell: {_source_words(node.cell_source)}", style="yellow")
     for weights in node.weights:
         if weights.phase == "Fetching":
-            yield Text(f"fetching {_of(weights.bytes_done, weights.bytes_total)}")
+            yield Text(f"fetching {part_of(weights.bytes_done, weights.bytes_total)}")
         elif weights.phase == "Failed":
             yield Text(weights.code, style="red")
     yield from (Text(f"{pod.role} {pod.name} not Ready") for pod in node.pods if not pod.ready)
@@ -218,35 +210,3 @@ def _source_words(source: answers.Source) -> str:
     if source.state == "Stale" and source.since is not None:
         return f"silent since {source.since:%H:%M:%S} UTC"
     return source.why or source.state
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str | Text) -> None:
-    """What others wrote is text, not markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
-def _coloured(word: str) -> Text:
-    return Text(word, style=_colour(word))
-
-
-def _colour(word: str) -> str:
-    return "green" if word in _GOOD else "red" if word in _BAD else "yellow"
-
-
-def _of(part: int | None, whole: int | None) -> str:
-    return "?" if part is None or whole is None else f"{in_words(part)} of {in_words(whole)}"
-
-
-def _size(number_of_bytes: int | None) -> str:
-    return "?" if number_of_bytes is None else in_words(number_of_bytes)
-
-
-def _or_unknown(value: int | None) -> str:
-    return "?" if value is None else str(value)

@@ -11,7 +11,14 @@ from collections.abc import Callable
 
 import typer
 
-from roadstead.cli import fleet_commands, logs_command, measure_quality_command, orphan_command, this_machine
+from roadstead.cli import (
+    asking_commands,
+    fleet_commands,
+    logs_command,
+    measure_quality_command,
+    orphan_command,
+    this_machine,
+)
 
 _MODELS, _MACHINE = "Models and nodes", "A fleet on this machine"
 
@@ -35,7 +42,9 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (fleet_commands.models, _MODELS),
     (fleet_commands.nodes, _MODELS),
     (fleet_commands.plan, _MODELS),
-    (fleet_commands.what_if, _MODELS),
+    (asking_commands.explain, _MODELS),
+    (asking_commands.fit, _MODELS),
+    (asking_commands.what_if, _MODELS),
     (logs_command.logs, _MODELS),
     (measure_quality_command.measure_quality, _MODELS),
     (orphan_command.orphan, _MODELS),

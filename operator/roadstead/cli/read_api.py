@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from roadstead.api.answers import Problem
 from roadstead.cli.failures import CommandError
-from roadstead.cli.kube import KubeApi, KubeRefused, Query, json_object, refusal
+from roadstead.cli.kube import KubeApi, KubeRefused, Object, Query, json_object, refusal
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -33,8 +33,8 @@ class Way(Protocol):
     def words(self) -> str:
         """Whose API it is, for a sentence."""
 
-    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
-        """The answer, whatever its status; ``CommandError`` if nobody answers."""
+    def open(self, path: str, *, query: Query, endless: bool, body: Object | None = None) -> BaseHTTPResponse:
+        """The answer, whatever its status; ``CommandError`` if nobody answers. What has a body is posted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,16 @@ class Direct:
     def words(self) -> str:
         return f"the operator at {self.url}"
 
-    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
+    def open(self, path: str, *, query: Query, endless: bool, body: Object | None = None) -> BaseHTTPResponse:
         import urllib3  # noqa: PLC0415 - `--help` must not load the world
 
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=None if endless else _ANSWER_SECONDS)
         try:
             return urllib3.PoolManager(retries=False).request(
-                "GET",
+                "GET" if body is None else "POST",
                 f"{self.url.rstrip('/')}{path}?{urlencode(query, doseq=True)}",
                 headers={TOKEN_HEADER: token_in(self.token_file)},
+                json=body,
                 timeout=timeout,
                 preload_content=False,
             )
@@ -81,10 +82,13 @@ class Proxied:
     def words(self) -> str:
         return f"the operators of release {self.release} in namespace {self.namespace}"
 
-    def open(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
+    def open(self, path: str, *, query: Query, endless: bool, body: Object | None = None) -> BaseHTTPResponse:
         service = f"/api/v1/namespaces/{self.namespace}/services/{self.release}-api:api/proxy"
         headers = {TOKEN_HEADER: self._token(), "Accept": "*/*"}
-        return self.kube.open("GET", f"{service}{path}", query=query, headers=headers, endless=endless)
+        if body is None:
+            return self.kube.open("GET", f"{service}{path}", query=query, headers=headers, endless=endless)
+        headers["Content-Type"] = "application/json"
+        return self.kube.open("POST", f"{service}{path}", query=query, headers=headers, body=body, endless=endless)
 
     def _token(self) -> str:
         if self.token_file is not None:
@@ -115,9 +119,9 @@ class ReadApi:
     def __init__(self, way: Way) -> None:
         self._way = way
 
-    def ask(self, path: str, shape: type[A], *, query: Query | None = None) -> A:
+    def ask(self, path: str, shape: type[A], *, query: Query | None = None, body: Object | None = None) -> A:
         """The answer in its shape; ``CommandError``."""
-        answer = self._opened(path, query=query or {}, endless=False)
+        answer = self._opened(path, query=query or {}, endless=False, body=body)
         try:
             return shape.model_validate_json(answer.data)
         except ValidationError as error:
@@ -144,8 +148,8 @@ class ReadApi:
         finally:
             answer.close()
 
-    def _opened(self, path: str, *, query: Query, endless: bool) -> BaseHTTPResponse:
-        answer = self._way.open(path, query=query, endless=endless)
+    def _opened(self, path: str, *, query: Query, endless: bool, body: Object | None = None) -> BaseHTTPResponse:
+        answer = self._way.open(path, query=query, endless=endless, body=body)
         if answer.status == 200:
             return answer
         content = json_object(answer.data)

@@ -96,6 +96,14 @@ class ModelReport:
     places: tuple[Place, ...] = ()
     """Where its replicas should be, once everything that is under way is done."""
 
+    @property
+    def pending(self) -> int:
+        """Replicas that find no place as the release wants them, though others may stand in for them meanwhile."""
+        wanted = self.model.spec.replicas if self.model.spec is not None else 0
+        current = {content.hash for content in self.release.contents} if self.release is not None else None
+        placed = (place.replicas for place in self.places if current is None or place.content in current)
+        return max(0, wanted - sum(placed))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:

@@ -77,6 +77,7 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     CHOSEN = "Chosen"
     OUTRANKED = "Outranked"
+    FITS = "Fits"
     ROLLOUT_STEP = "RolloutStep"
     DRAINING = "Draining"
     SETTLED = "Settled"

@@ -8,7 +8,7 @@ Known; otherwise only additive starts and weight shifts happen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -314,6 +314,7 @@ class Unresolved:
 
 
 Resolution = Resolved | Resolving | Unresolved
+Answers = Mapping[ResolutionKey, Resolution]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,7 +339,7 @@ class FleetSnapshot:
     cells: tuple[Cell, ...]
     gateways: Mapping[str, Part[GatewayFacts]]
     ledger: Part[LedgerFacts]
-    resolutions: Mapping[ResolutionKey, Resolution]
+    resolutions: Answers
     workloads: Workloads | None = None
     """None: agents and workers are not Pods, and nothing is planned about Pods."""
     pods: tuple[NodePod, ...] = ()
@@ -351,3 +352,8 @@ class FleetSnapshot:
     """By pool: the engine builds that were adopted. Missing: nothing was yet."""
     device_slices: Mapping[str, tuple[DeviceSlice, ...]] = field(default_factory=dict)
     """By node: what drivers of dynamic resource allocation publish about its devices."""
+
+
+def answered(snapshot: FleetSnapshot, answers: Answers) -> FleetSnapshot:
+    """The picture with what agents said since."""
+    return replace(snapshot, resolutions={**snapshot.resolutions, **answers}) if answers else snapshot

@@ -22,17 +22,14 @@ from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import Known, ObservedSlot
 from roadstead.planner.assignment.problem import Demand, Machine, Option, Problem, Shape
 from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
-from roadstead.planner.quality import below_floor, best_first, quality
+from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.speed import has_speed, too_slow
 from roadstead.planner.view import View
+from roadstead.planner.worth import FOR_WEIGHTS, worth_of
 
 _AMPLE = 2
 """Room for everybody's best, so many times over: then nothing has to be weighed up."""
-_FOR_EACH_RUNG = 0.001
-"""At least so much less than the variant before: the assignment keeps the ladder's order among equally good ones."""
-_FOR_WEIGHTS = 0.002
-"""What it is worth that the weights are there already."""
 _ANYBODY = ModelSpec(served_name="", variants=())
 
 Offers = tuple[tuple[str, str], ...]
@@ -229,7 +226,7 @@ class _Fleet:
         )
 
     def demand(self, wanted: Wanted, holders: Callable[[str], frozenset[str]]) -> Demand:
-        worth = _worth(wanted)
+        worth = worth_of(wanted.contents, wanted.spec)
         there = {content.hash: holders(content.artifact.digest) for content in wanted.contents}
         drawn = frozenset((rung, node) for rung, nodes in there.items() for node in nodes if node in self._kind_on)
         held = {(rung, self._kind_on[node]) for rung, node in drawn}
@@ -242,7 +239,7 @@ class _Fleet:
                     rung=content.hash,
                     kind=self._names[kind],
                     shape=Shape(host_bytes=needed),
-                    utility=worth[place] + _FOR_WEIGHTS * ((content.hash, kind) in held),
+                    utility=worth[place].total + FOR_WEIGHTS * ((content.hash, kind) in held),
                 )
                 for kind, place, content, needed in self._ways(wanted)
             ),
@@ -250,12 +247,3 @@ class _Fleet:
             barred=wanted.barred,
             drawn=drawn,
         )
-
-
-def _worth(wanted: Wanted) -> list[float]:
-    """Of a replica of each content: 1 for being served, and its quality."""
-    worth: list[float] = []
-    for content in wanted.contents:
-        least = worth[-1] - _FOR_EACH_RUNG if worth else 2.0
-        worth.append(min(least, 1 + quality(content, wanted.spec)))
-    return worth

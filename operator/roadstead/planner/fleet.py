@@ -30,19 +30,16 @@ from roadstead.domain.plan import (
 )
 from roadstead.domain.slot import Slot
 from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
-from roadstead.planner.adoption import plan_adoption
 from roadstead.planner.allotment import Offers, Wanted, allot, replicas_lacking
 from roadstead.planner.crowding import too_many
 from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
 from roadstead.planner.ladder import PROGRESS, RETRY, Askable, Ladder, resolve_ladder
-from roadstead.planner.membership import with_members
 from roadstead.planner.names import grant_names
 from roadstead.planner.needs import memory_of
-from roadstead.planner.nodes import Seat, seats
+from roadstead.planner.nodes import Seat
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
 from roadstead.planner.placement import deal_replicas
-from roadstead.planner.pods import plan_pods
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.preemption import Claims
 from roadstead.planner.rankings import Rankings
@@ -51,6 +48,7 @@ from roadstead.planner.reports import Findings, report
 from roadstead.planner.rest import Grounds, Rest, Resting, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, worth_publishing
+from roadstead.planner.survey import survey
 from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
@@ -116,12 +114,8 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
     """
     rest = rest if rest is not None else Rest()
     rest.forget_all_but(snapshot.models)
-    adoption = plan_adoption(snapshot)
-    told, snapshot = snapshot, with_members(replace(snapshot, pools=adoption.pools))
-    pods = plan_pods(snapshot)
-    places = seats(snapshot, pods.closed)
-    view = View(snapshot)
-    rooms = Rooms.observed(view, places)
+    seen = survey(snapshot)
+    adoption, pods, view, places, rooms = seen.adoption, seen.pods, seen.view, seen.seats, seen.rooms
     draft = _Draft(
         view=view,
         now=now,
@@ -166,7 +160,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
             *pods.removals(),
         ),
         reports=tuple(draft.reports),
-        pools=report_pools(told, adoption=adoption, pods=pods, held=orphans.held),
+        pools=report_pools(snapshot, adoption=adoption, pods=pods, held=orphans.held),
         held=orphans.held,
         assignment_gap=allotment.gap,
         wake_after_seconds=min(draft.wakes, default=None),

@@ -19,6 +19,7 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Artifact, Release
 from roadstead.domain.snapshot import FleetSnapshot, Resolution, ResolutionKey, Resolved, Resolving, Unresolved
+from roadstead.domain.sources import without_secrets
 from roadstead.planner.nodes import Seat, selection_verdict
 
 RETRY = timedelta(seconds=30)
@@ -88,7 +89,7 @@ def resolve_ladder(model: Model, *, snapshot: FleetSnapshot, askable: Askable, n
     for variant in model.checked_spec.variants:
         known = _remembered(variant, releases)
         if known is not None:
-            rungs.append(_resolved(variant, known))
+            rungs.append(resolved(variant, known))
             continue
         keys = _keys(variant, askable.of(model.checked_spec))
         questions += [Resolve(key=key) for key in keys if due(snapshot.resolutions.get(key), now)]
@@ -126,7 +127,8 @@ def _remembered(variant: VariantSpec, releases: tuple[Release, ...]) -> Artifact
 def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | None]) -> Rung:
     found = {key.node: answer.artifact for key, answer in answers.items() if isinstance(answer, Resolved)}
     if not answers:
-        message = f"{variant.name}: no selected node has an agent that answers, so nobody can look at {variant.source}"
+        source = without_secrets(variant.source)
+        message = f"{variant.name}: no selected node has an agent that answers, so nobody can look at {source}"
         return _open(variant, Verdict(reason=Reason.AGENT_UNAVAILABLE, message=message))
     pending = [answer for answer in answers.values() if answer is None or isinstance(answer, Resolving)]
     if pending:
@@ -137,17 +139,19 @@ def _rung(variant: VariantSpec, answers: Mapping[ResolutionKey, Resolution | Non
         return Rung(variant=variant, artifact=None, verdict=verdict, settled=True)
     if len({artifact.digest for artifact in found.values()}) > 1:
         differing = "; ".join(f"{artifact.digest[:19]} on {node}" for node, artifact in sorted(found.items()))
-        message = f"{variant.name}: {variant.source} is not the same file everywhere: {differing}. Set `digest`."
+        source = without_secrets(variant.source)
+        message = f"{variant.name}: {source} is not the same file everywhere: {differing}. Set `digest`."
         return Rung(
             variant=variant,
             artifact=None,
             verdict=Verdict(reason=Reason.SOURCE_AMBIGUOUS, message=message),
             settled=True,
         )
-    return _resolved(variant, next(iter(found.values())))
+    return resolved(variant, next(iter(found.values())))
 
 
-def _resolved(variant: VariantSpec, artifact: Artifact) -> Rung:
+def resolved(variant: VariantSpec, artifact: Artifact) -> Rung:
+    """The rung of a variant whose artifact is known."""
     message = f"{variant.name}: {artifact.facts.quantization}, {in_words(artifact.bytes)}"
     verdict = Verdict(reason=Reason.RESOLVED, message=message)
     return Rung(variant=variant, artifact=artifact, verdict=verdict, settled=True)

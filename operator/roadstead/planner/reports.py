@@ -97,8 +97,10 @@ def report(findings: Findings) -> ModelReport:
 
 def _places(findings: Findings) -> tuple[Place, ...]:
     if findings.deal is None:
-        return tuple(Place(slot.node, slot.variant, slot.replicas) for slot in findings.observed)
-    return tuple(Place(each.node, each.content.variant, each.replicas) for each in findings.deal.targets)
+        return tuple(Place(slot.node, slot.variant, slot.replicas, slot.content) for slot in findings.observed)
+    return tuple(
+        Place(each.node, each.content.variant, each.replicas, each.content.hash) for each in findings.deal.targets
+    )
 
 
 def _variants(findings: Findings) -> tuple[VariantReport, ...]:

@@ -74,8 +74,7 @@ def _source_verdict(case: Case, content: Content, seat: Seat) -> Verdict | None:
         return Verdict(reason=Reason.of_agent(weight.code), message=weight.message)
     if weight is not None or not content.source.startswith("file:"):
         return None
-    keys = [key for key in case.view.snapshot.resolutions if (key.node, key.source) == (node, content.source)]
-    answers = [case.view.snapshot.resolutions[key] for key in keys]
+    answers = case.view.answers(node, content.source)
     if any(isinstance(answer, Resolved) and answer.artifact.digest == content.artifact.digest for answer in answers):
         return None
     question = ResolutionKey(node=node, source=content.source, digest=content.artifact.digest)

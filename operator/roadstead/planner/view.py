@@ -17,6 +17,7 @@ from roadstead.domain.snapshot import (
     Known,
     ObservedSlot,
     Part,
+    Resolution,
     Resolved,
     Resolving,
     Route,
@@ -87,6 +88,10 @@ class View:
         without = {node for node, digests in answers.items() if digest not in digests}
         return frozenset(without.union(self.failed_fetches(digest)))
 
+    def answers(self, node: str, source: str) -> tuple[Resolution, ...]:
+        """Everything that a node's agent said of a source, whatever digest it was asked for."""
+        return tuple(self._answers.get((node, source), ()))
+
     def content(self, name: str) -> Content | None:
         """The content of that hash, if any release that is at hand has it."""
         return self._contents.get(name)
@@ -148,6 +153,13 @@ class View:
             for weight in part.value.weights if isinstance(part, Known) else ():
                 if chosen(weight):
                     found[weight.digest].append(node)
+        return found
+
+    @cached_property
+    def _answers(self) -> Mapping[tuple[str, str], list[Resolution]]:
+        found: defaultdict[tuple[str, str], list[Resolution]] = defaultdict(list)
+        for key, answer in self.snapshot.resolutions.items():
+            found[key.node, key.source].append(answer)
         return found
 
     @cached_property

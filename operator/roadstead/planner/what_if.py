@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from roadstead.domain.plan import FleetPlan, ModelReport
-from roadstead.domain.snapshot import AgentFacts, Cell, FleetSnapshot, Known, Part, Raylet
-from roadstead.domain.supposition import Difference, NoSuchNode, Place, Supposition
+from roadstead.domain.model import ConditionStatus
+from roadstead.domain.plan import FetchWeights, FleetPlan, ModelReport, Resolve
+from roadstead.domain.snapshot import AgentFacts, Cell, FleetSnapshot, Known, Part, Raylet, Weight, WeightPhase
+from roadstead.domain.supposition import Consequences, Difference, NoSuchNode, Place, Supposition
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
+from roadstead.planner.wishes import with_wishes
 
 _HOSTNAME = "kubernetes.io/hostname"
+_GIVE_WAY_ROUNDS = 3
+"""Who gives way may in turn take room from models of still lower priority."""
 
 
-def suppose(snapshot: FleetSnapshot, supposition: Supposition) -> FleetSnapshot:
+def suppose(snapshot: FleetSnapshot, now: datetime, supposition: Supposition) -> FleetSnapshot:
     """The picture as it would be; ``NoSuchNode``."""
     for name in (*supposition.drained, *(name for name, _ in supposition.added)):
         if name not in snapshot.nodes:
@@ -25,53 +29,88 @@ def suppose(snapshot: FleetSnapshot, supposition: Supposition) -> FleetSnapshot:
         for name in _free_names(snapshot, like, number):
             snapshot = _with_another(snapshot, like, name)
     drained = {name: replace(snapshot.nodes[name], unschedulable=True) for name in supposition.drained}
-    return replace(snapshot, nodes={**snapshot.nodes, **drained})
+    return with_wishes(replace(snapshot, nodes={**snapshot.nodes, **drained}), supposition.applied, now)
 
 
-def what_if(
-    snapshot: FleetSnapshot, now: datetime, supposition: Supposition, rest: Rest | None = None
-) -> tuple[Difference, ...]:
+def what_if(snapshot: FleetSnapshot, now: datetime, supposition: Supposition, rest: Rest | None = None) -> Consequences:
     """What would become of the models. ``rest`` saves work and is left as it is; ``NoSuchNode``."""
-    supposed = suppose(snapshot, supposition)
+    supposed = suppose(snapshot, now, supposition)
     rest = rest if rest is not None else Rest()
-    return differences(plan(snapshot, now, rest.copy()), plan(supposed, now, rest.copy()))
-
-
-def differences(before: FleetPlan, after: FleetPlan) -> tuple[Difference, ...]:
-    """Of the models that would fare otherwise, by name."""
-    then = {report.model.uid: report for report in after.reports}
-    found = [_difference(now, then[now.model.uid]) for now in before.reports if now.model.uid in then]
-    told = [each for each in found if each.stops or each.starts or each.pending != each.pending_then]
-    return tuple(sorted(told, key=lambda each: each.model))
-
-
-def _difference(now: ModelReport, then: ModelReport) -> Difference:
-    has, would_have = _counted(now.places), _counted(then.places)
-    pending = _pending(then)
-    return Difference(
-        model=now.model.key,
-        stops=_places(has - would_have),
-        starts=_places(would_have - has),
-        pending=_pending(now),
-        pending_then=pending,
-        why=next((each.message for each in then.conditions if each.type == "Placed"), "") if pending else "",
+    before, after = _led_to(snapshot, now, rest), _led_to(supposed, now, rest)
+    sources = {variant.source for wish in supposition.applied for variant in wish.spec.variants}
+    return Consequences(
+        differences=differences(before, after),
+        questions=tuple(each.key for each in after.actions if isinstance(each, Resolve) and each.key.source in sources),
     )
 
 
-def _counted(places: tuple[Place, ...]) -> Counter[tuple[str, str]]:
-    counts: Counter[tuple[str, str]] = Counter()
-    for each in places:
-        counts[each.node, each.variant] += each.replicas
+def _led_to(snapshot: FleetSnapshot, now: datetime, rest: Rest) -> FleetPlan:
+    """The plan once what it has fetched is there: only then is anybody asked to give way to a higher priority."""
+    planned = plan(snapshot, now, rest.copy())
+    if len({model.priority for model in snapshot.models}) < 2:
+        return planned
+    for _ in range(_GIVE_WAY_ROUNDS):
+        fetches = [each for each in planned.actions if isinstance(each, FetchWeights)]
+        if not fetches:
+            break
+        for fetch in fetches:
+            snapshot = _fetched(snapshot, fetch)
+        planned = plan(snapshot, now, rest.copy())
+    return planned
+
+
+def _fetched(snapshot: FleetSnapshot, fetch: FetchWeights) -> FleetSnapshot:
+    agent = snapshot.agents.get(fetch.node)
+    if not isinstance(agent, Known):
+        return snapshot
+    digest, size = fetch.artifact.digest, fetch.artifact.bytes
+    there = Weight(digest=digest, phase=WeightPhase.READY, bytes_total=size, bytes_done=size)
+    others = tuple(weight for weight in agent.value.weights if weight.digest != digest)
+    agents = {**snapshot.agents, fetch.node: Known(replace(agent.value, weights=(*others, there)))}
+    return replace(snapshot, agents=agents)
+
+
+def differences(before: FleetPlan, after: FleetPlan) -> tuple[Difference, ...]:
+    """Of the models that would fare otherwise, and of those that are new, by name."""
+    now = {report.model.uid: report for report in before.reports}
+    found = [_difference(now.get(then.model.uid), then) for then in after.reports]
+    told = [
+        each
+        for each, then in zip(found, after.reports, strict=True)
+        if then.model.uid not in now or each.stops or each.starts or each.pending != each.pending_then
+    ]
+    return tuple(sorted(told, key=lambda each: each.model))
+
+
+def _difference(now: ModelReport | None, then: ModelReport) -> Difference:
+    has, would_have = _counted(now), _counted(then)
+    pending = then.pending
+    return Difference(
+        model=then.model.key,
+        stops=_places(has - would_have),
+        starts=_places(would_have - has),
+        pending=now.pending if now is not None else 0,
+        pending_then=pending,
+        why="; ".join(_obstacles(then)) if pending or now is None else "",
+    )
+
+
+def _obstacles(report: ModelReport) -> list[str]:
+    said = {each.type: each for each in report.conditions}
+    rows = [said[name] for name in ("Resolved", "Placed") if name in said]
+    return [row.message for row in rows if row.status is not ConditionStatus.TRUE]
+
+
+def _counted(report: ModelReport | None) -> Counter[tuple[str, str, str]]:
+    """Replicas by node, variant and content: the same variant with another context starts anew."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for each in report.places if report is not None else ():
+        counts[each.node, each.variant, each.content] += each.replicas
     return counts
 
 
-def _places(counts: Mapping[tuple[str, str], int]) -> tuple[Place, ...]:
-    return tuple(Place(node, variant, count) for (node, variant), count in sorted(counts.items()))
-
-
-def _pending(report: ModelReport) -> int:
-    wanted = report.model.spec.replicas if report.model.spec is not None else 0
-    return max(0, wanted - sum(each.replicas for each in report.places))
+def _places(counts: Mapping[tuple[str, str, str], int]) -> tuple[Place, ...]:
+    return tuple(Place(node, variant, count) for (node, variant, _), count in sorted(counts.items()))
 
 
 def _free_names(snapshot: FleetSnapshot, like: str, number: int) -> list[str]:

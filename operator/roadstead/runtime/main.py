@@ -16,6 +16,7 @@ import structlog
 from roadstead.adapters.directory import Directory, FileDirectory
 from roadstead.adapters.kube.cluster import KubernetesCluster
 from roadstead.adapters.kube.lease import Leadership, LeaseLost, LeaseSettings
+from roadstead.adapters.kube.parse import model_spec
 from roadstead.adapters.kube.settings import KubeSettings
 from roadstead.adapters.kube.workloads import Workloads, read_workloads
 from roadstead.adapters.pod_directory import PodDirectory
@@ -35,6 +36,7 @@ from roadstead.services.act import Executor
 from roadstead.services.observe import Ports
 from roadstead.services.outlook import Outlook
 from roadstead.services.prompt_ledger import PromptLedger
+from roadstead.services.questions import Questions
 from roadstead.services.resolutions import ResolutionBook
 from roadstead.services.turn import Turn
 
@@ -94,7 +96,6 @@ async def run(settings: OperatorSettings) -> None:
         outlook = Outlook(
             ports=ports,
             planner=planner,
-            what_if=planner.what_if,
             resolutions=resolutions,
             clock=cluster.clock,
             leading=lambda: epoch.leading,
@@ -113,7 +114,10 @@ async def run(settings: OperatorSettings) -> None:
             synced=lambda: cluster.synced,
             fenced=epoch.rise_above,
         )
-        await stack.enter_async_context(served_read_api(settings, outlook=outlook, ports=ports, logs=doors.agents.logs))
+        questions = Questions(outlook=outlook, reasoner=planner, agents=doors.agents, read_spec=model_spec)
+        await stack.enter_async_context(
+            served_read_api(settings, outlook=outlook, questions=questions, ports=ports, logs=doors.agents.logs)
+        )
         await _synced(cluster)
         following.cancel()
         leading = asyncio.create_task(_lead(epoch.leadership, loop, metrics), name="lead")

@@ -22,9 +22,12 @@ from typing import Self, TypeVar, TypeVarTuple, Unpack
 
 import structlog
 
+from roadstead.domain.explanation import Explanation, Fit, NoSuchModel
+from roadstead.domain.model import ModelKey
 from roadstead.domain.plan import FleetPlan, ModelReport
-from roadstead.domain.snapshot import FleetSnapshot
-from roadstead.domain.supposition import Difference, NoSuchNode, Supposition
+from roadstead.domain.snapshot import Answers, FleetSnapshot, answered
+from roadstead.domain.supposition import Consequences, NoSuchNode, Supposition
+from roadstead.planner.explain import explain, explain_fit
 from roadstead.planner.fleet import plan
 from roadstead.planner.rest import Rest
 from roadstead.planner.what_if import what_if
@@ -34,6 +37,7 @@ from roadstead.runtime.snapshot_changes import Changes, applied, changes
 
 _PR_SET_PDEATHSIG = 1
 
+Q = TypeVar("Q")
 R = TypeVar("R")
 Arguments = TypeVarTuple("Arguments")
 
@@ -61,11 +65,34 @@ class PlannerProcess:
         async with self._one_at_a_time:
             return await self._planned(snapshot, now)
 
-    async def what_if(self, snapshot: FleetSnapshot, now: datetime, supposition: Supposition) -> tuple[Difference, ...]:
-        """What would become of the models; errors as of a plan, and ``NoSuchNode``."""
+    async def what_if(
+        self, snapshot: FleetSnapshot, now: datetime, supposition: Supposition, answers: Answers
+    ) -> Consequences:
+        """What would become of the models; errors as of a plan, and ``NoSuchNode``.
+
+        ``answers`` are what agents said beside what is in the snapshot, here as in what follows.
+        """
+        return await self._asked(what_if, snapshot, now, supposition, answers)
+
+    async def explain(self, snapshot: FleetSnapshot, now: datetime, key: ModelKey, answers: Answers) -> Explanation:
+        """Why a model runs where it runs; errors as of a plan, and ``NoSuchModel``."""
+        return await self._asked(explain, snapshot, now, key, answers)
+
+    async def fit(self, snapshot: FleetSnapshot, now: datetime, fit: Fit, answers: Answers) -> Explanation:
+        """Where a model could run; errors as of a plan."""
+        return await self._asked(explain_fit, snapshot, now, fit, answers)
+
+    async def _asked(
+        self,
+        reason: Callable[[FleetSnapshot, datetime, Q, Rest], R],
+        snapshot: FleetSnapshot,
+        now: datetime,
+        question: Q,
+        answers: Answers,
+    ) -> R:
         async with self._one_at_a_time:
             await self._planned(snapshot, now)  # so that the process has the picture, and remembers who rests
-            return await self._run(_suppose, self._number, supposition, now)
+            return await self._run(_reason, self._number, reason, now, question, answers)
 
     async def _planned(self, snapshot: FleetSnapshot, now: datetime) -> FleetPlan:
         delta, number = changes(self._sent, snapshot), next(self._numbers)
@@ -79,7 +106,7 @@ class PlannerProcess:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
-        except NoSuchNode:
+        except (NoSuchModel, NoSuchNode):
             raise  # the process is as it was
         except BaseException as error:
             self._forget()  # whether the changes arrived is not known
@@ -128,11 +155,13 @@ def _plan(base: int, number: int, delta: Changes, now: datetime) -> tuple[FleetP
     return replace(planned, reports=new), tuple(_Held.told)
 
 
-def _suppose(number: int, supposition: Supposition, now: datetime) -> tuple[Difference, ...]:
-    """In the planner's process, of the snapshot that it holds; it remembers nothing of it."""
+def _reason(
+    number: int, reason: Callable[[FleetSnapshot, datetime, Q, Rest], R], now: datetime, question: Q, answers: Answers
+) -> R:
+    """In the planner's process, about the snapshot that it holds; it remembers nothing of it."""
     if number != _Held.number or _Held.snapshot is None:
         raise RuntimeError("the planner's process holds another snapshot")
-    return what_if(_Held.snapshot, now, supposition, _Held.rest)
+    return reason(answered(_Held.snapshot, answers), now, question, _Held.rest)
 
 
 def _prepare() -> None:

@@ -15,13 +15,14 @@ from roadstead.runtime.settings import OperatorSettings
 from roadstead.services.model_logs import ModelLogs
 from roadstead.services.observe import Ports
 from roadstead.services.outlook import Outlook
+from roadstead.services.questions import Questions
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def served_read_api(
-    settings: OperatorSettings, *, outlook: Outlook, ports: Ports, logs: EngineLogs
+    settings: OperatorSettings, *, outlook: Outlook, questions: Questions, ports: Ports, logs: EngineLogs
 ) -> AsyncIterator[None]:
     """Serve while the block lasts. Enter it before Kopf starts: see ``api/server.py``."""
     if settings.api_token_file is None:
@@ -30,6 +31,7 @@ async def served_read_api(
         return
     app = read_api(
         outlook=outlook,
+        questions=questions,
         logs=ModelLogs(agents=ports.agents, cells=ports.cells, logs=logs),
         token=TokenFile(settings.api_token_file).read,
     )

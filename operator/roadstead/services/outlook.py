@@ -18,7 +18,6 @@ from typing import Final
 from roadstead.domain.inventory import Inventory
 from roadstead.domain.plan import FleetPlan, Resolve
 from roadstead.domain.snapshot import Cell, FleetSnapshot, Unknown, latest
-from roadstead.domain.supposition import Difference, NoSuchNode, Supposition
 from roadstead.planner.inventory.merge import inventory_of
 from roadstead.planner.membership import with_members
 from roadstead.planner.nodes import pool_of
@@ -34,7 +33,6 @@ _SIDE_BY_SIDE: Final = 16
 _QUESTION_SECONDS: Final = 10.0
 
 Planner = Callable[[FleetSnapshot, datetime], Awaitable[FleetPlan]]
-WhatIf = Callable[[FleetSnapshot, datetime, Supposition], Awaitable[tuple[Difference, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +73,12 @@ class Outlook:
         *,
         ports: Ports,
         planner: Planner,
-        what_if: WhatIf,
         resolutions: ResolutionBook,
         clock: Callable[[], datetime],
         leading: Callable[[], bool],
     ) -> None:
         self._ports = ports
         self._planner = planner
-        self._what_if = what_if
         self._resolutions = resolutions
         self._clock = clock
         self._leading = leading
@@ -118,16 +114,6 @@ class Outlook:
                 known = self._of_question = await self._plan()
             return known
 
-    async def what_if(self, supposition: Supposition) -> tuple[Difference, ...]:
-        """What would become of the models. ``DoorError``: as ``latest``, or ``NodeNotFound``."""
-        planned = await self.latest()
-        try:
-            return await self._what_if(planned.snapshot, self._clock(), supposition)
-        except NoSuchNode as error:
-            raise DoorError("NodeNotFound", f"there is no node {error}") from error
-        except (TimeoutError, BrokenExecutor) as error:
-            raise _unavailable(error) from error
-
     async def _plan(self) -> Planned:
         planned = await self._once()
         for _ in range(_ROUNDS - 1):
@@ -142,7 +128,7 @@ class Outlook:
         try:
             plan = await self._planner(snapshot, now)
         except (TimeoutError, BrokenExecutor) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return Planned(snapshot=snapshot, plan=plan, at=now)
 
     async def _ask(self, questions: list[Resolve]) -> bool:
@@ -160,5 +146,6 @@ class Outlook:
         return any(await asyncio.gather(*(one(question) for question in questions)))
 
 
-def _unavailable(error: BaseException) -> DoorError:
+def unavailable(error: BaseException) -> DoorError:
+    """No plan, because the planner took too long or died."""
     return DoorError("PlanUnavailable", f"planning failed: {str(error) or type(error).__name__}")

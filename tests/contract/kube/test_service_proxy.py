@@ -20,7 +20,8 @@ from roadstead.cli.main import app
 from roadstead.domain.engine_log import EngineLog
 from tests.fixtures.control_plane import RunningControlPlane
 from tests.fixtures.memory_fleet import MemoryFleet
-from tests.fixtures.read_api import TOKEN, VARIANTS, MemoryLogs, read_api_in_a_thread, two_nodes
+from tests.fixtures.patience import wait_until
+from tests.fixtures.read_api import SECRET, TOKEN, VARIANTS, MemoryLogs, read_api_in_a_thread, two_nodes
 
 pytestmark = pytest.mark.contract
 
@@ -120,6 +121,15 @@ def test_models_nodes_and_the_plan_are_shown(cluster: Cluster) -> None:
     assert json.loads(cluster.run("models", "--json").output)["items"][0]["name"] == "assistant"
 
 
+def test_questions_with_a_body_go_through_the_proxy_and_keep_their_secrets(cluster: Cluster) -> None:
+    shown = cluster.run("fit", VARIANTS[0].source, "--context", "2048")
+    assert shown.exit_code == 0, shown.output
+    assert "needs 616.6 MiB" in shown.output
+    refused = cluster.run("fit", f"https://models.example/none.gguf?{SECRET}")
+    assert refused.stderr.startswith("SourceNotFound: ")
+    assert SECRET not in refused.output
+
+
 def test_engine_logs_stream_through_the_proxy(cluster: Cluster) -> None:
     log = next(
         EngineLog(node="node-a", slot=app.slot.name, index=0)
@@ -180,3 +190,8 @@ def test_these_rights_suffice_and_without_the_secret_a_token_file_does(
     monkeypatch.setenv("ROADSTEAD_API_TOKEN_FILE", str(tmp_path / "api.token"))
     shown = cluster.run("models")
     assert shown.exit_code == 0, shown.output
+    asked = cluster.run("fit", VARIANTS[1].source)
+    assert (asked.exit_code, asked.stderr.split(":")[0]) == (1, "Forbidden")
+    more = json.dumps([{"op": "add", "path": "/rules/0/verbs/-", "value": "create"}])
+    plane.kubectl("patch", "role", "reader", "-n", namespace, "--type=json", "-p", more)
+    wait_until(lambda: cluster.run("fit", VARIANTS[1].source).exit_code == 0, "a question with a body", seconds=10)

@@ -10,19 +10,23 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from roadstead.api import answers, telling
+from roadstead.api import answers, telling, telling_thoughts
+from roadstead.cli.explain_tables import print_explanation, print_fit
 from roadstead.cli.fleet_tables import print_models, print_nodes, print_plan, print_what_if
 from roadstead.cli.orphan import Freed, Left
 from roadstead.cli.orphan_report import print_freed
+from roadstead.domain.explanation import Explanation
 from roadstead.domain.inventory import Device, Vendor
+from roadstead.domain.model import FieldProblem, ModelKey, VariantSpec
 from roadstead.domain.snapshot import EngineBuild, Pool
 from roadstead.domain.supposition import Supposition
+from roadstead.planner.explain import explain
 from roadstead.planner.fleet import plan
 from roadstead.planner.what_if import what_if
 from roadstead.services.observe import observe
 from roadstead.services.outlook import Planned
-from tests.fixtures.memory_fleet import MemoryFleet, MemoryNode
-from tests.fixtures.read_api import VARIANTS, two_nodes
+from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode
+from tests.fixtures.read_api import FILES, VARIANTS, two_nodes
 
 
 @pytest.fixture
@@ -173,9 +177,9 @@ def test_orphan_says_what_was_done_and_what_happens_now(
 
 def test_what_if_shows_what_would_move_and_what_would_find_no_place(fleet: MemoryFleet, console: Console) -> None:
     made, origin = planned(fleet)
-    found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",)))
-    print_what_if(telling.what_if_answer(made, origin, found), console)
-    print_what_if(telling.what_if_answer(made, origin, ()), console)
+    found = what_if(made.snapshot, fleet.now, Supposition(drained=("node-b",))).differences
+    print_what_if(telling_thoughts.what_if_answer(made, origin, found), console)
+    print_what_if(telling_thoughts.what_if_answer(made, origin, ()), console)
     assert shown(console) == [
         "NAMESPACE  NAME       STOPS             STARTS              WITHOUT A PLACE  WHY",
         "team       assistant  1 × q4 on node-b  1 × bf16 on node-a",
@@ -183,4 +187,75 @@ def test_what_if_shows_what_would_move_and_what_would_find_no_place(fleet: Memor
         "Planned 3 s ago by the leader.",
         "No model would fare otherwise (1 stay as they are).",
         "Planned 3 s ago by the leader.",
+    ]
+
+
+def explained(fleet: MemoryFleet) -> tuple[telling.Origin, Explanation]:
+    made, origin = planned(fleet)
+    return origin, explain(made.snapshot, fleet.now, ModelKey("team", "assistant"))
+
+
+def test_of_many_places_the_first_are_explained(console: Console) -> None:
+    fleet = MemoryFleet(nodes={f"node-{n}": MemoryNode(budget=400 * MIB, files=dict(FILES)) for n in range(10)})
+    fleet.apply("assistant", *VARIANTS, replicas=10)
+    asyncio.run(fleet.settle())
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+
+    assert shown(console)[0] == "team/assistant  10 of 10 replicas have a place"
+    assert sum("rather than" in line for line in shown(console)) == 8
+    assert shown(console)[-2:] == ["2 more places are told with --json.", "Planned 3 s ago by the leader."]
+
+
+def test_what_finds_no_place_is_explained_in_the_table_alone(fleet: MemoryFleet, console: Console) -> None:
+    fleet.apply("assistant", *VARIANTS, replicas=9)
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+    print_fit(telling_thoughts.fit_answer(*explained(fleet)), console)
+
+    lines = shown(console)
+    assert lines[0].endswith(" of 9 replicas have a place")
+    assert "Would only in part have a place now" in lines
+    assert not any("fit nowhere" in line for line in lines)
+
+
+def test_a_model_of_which_nothing_can_be_said_is_explained_by_that(fleet: MemoryFleet, console: Console) -> None:
+    key = ModelKey("team", "assistant")
+    problem = FieldProblem(path="spec.replicas", message="must be a number")
+    fleet.models[key] = replace(fleet.models[key], spec=None, problems=(problem,))
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+
+    assert shown(console)[1].startswith("  spec.replicas: must be a number")
+
+
+def test_a_variant_that_can_run_nowhere_is_told_beside_its_figures(console: Console) -> None:
+    fleet = two_nodes()
+    fleet.apply("assistant", replace(VARIANTS[1], quality=0.9), VariantSpec(name="gone", source="file:///gone.gguf"))
+    asyncio.run(fleet.settle())
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+
+    assert shown(console)[1:4] == [
+        "  VARIANT  SIZE       QUALITY    VERDICT         WHY",
+        "  q4       100.0 MiB  0.9 given",
+        "  gone     ?          ?          SourceNotFound  gone: file:///gone.gguf is not there on node-a",
+    ]
+
+
+def test_a_speed_that_is_only_expected_is_marked(console: Console) -> None:
+    fleet = two_nodes()
+    for node in fleet.nodes.values():
+        node.reads = 12e9
+    fleet.apply("assistant", *VARIANTS, replicas=2)
+    asyncio.run(fleet.settle())
+
+    print_explanation(telling_thoughts.explain_answer(*explained(fleet)), console)
+
+    assert [line.split()[:5] for line in shown(console)[5:10]] == [
+        ["VARIANT", "ON", "VERDICT", "TOKENS/S", "WHY"],
+        ["bf16", "node-a", "Chosen", "22.9", "a"],
+        ["bf16", "node-b", "InsufficientRAM", "≈", "22.9"],
+        ["q4", "node-b", "Chosen", "114.4", "a"],
+        ["q4", "node-a", "Outranked", "≈", "114.4"],
     ]

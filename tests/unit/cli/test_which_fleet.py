@@ -216,7 +216,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("models", "nodes", "plan", "logs", "orphan", "up", "down", "status"):
+    for command in ("models", "nodes", "plan", "explain", "fit", "what-if", "logs", "orphan", "up", "down", "status"):
         told = run(command, "--help")
         assert told.exit_code == 0
         assert "None" not in told.output

@@ -58,14 +58,15 @@ def test_every_code_of_the_read_api_is_in_its_reference_and_no_other() -> None:
 
 
 def test_every_path_and_parameter_of_the_read_api_is_in_its_reference_and_no_other() -> None:
-    guard = read_api(outlook=cast("Any", None), logs=cast("Any", None), token=lambda: "")
+    guard = read_api(outlook=cast("Any", None), questions=cast("Any", None), logs=cast("Any", None), token=lambda: "")
     assert isinstance(guard, Guard)
     schema = cast("Any", guard._app).openapi()
     assert set(re.findall(r"^\| `(/v1/[^`]*)` \|", READ_API, flags=re.MULTILINE)) == set(schema["paths"])
     asked = {
         parameter["name"]
         for operations in schema["paths"].values()
-        for parameter in operations["get"].get("parameters", [])
+        for operation in operations.values()
+        for parameter in operation.get("parameters", [])
         if parameter["in"] == "query"
     }
     told = READ_API.split("## What if")[1].split("\n## Errors")[0]
@@ -73,7 +74,7 @@ def test_every_path_and_parameter_of_the_read_api_is_in_its_reference_and_no_oth
 
 
 def test_every_shape_of_the_read_api_is_described() -> None:
-    guard = read_api(outlook=cast("Any", None), logs=cast("Any", None), token=lambda: "")
+    guard = read_api(outlook=cast("Any", None), questions=cast("Any", None), logs=cast("Any", None), token=lambda: "")
     schemas = cast("Any", guard)._app.openapi()["components"]["schemas"]
     assert "Problem" in schemas
     for name, schema in schemas.items():

@@ -10,9 +10,11 @@ from multiprocessing import active_children
 
 import pytest
 
-from roadstead.domain.model import VariantSpec
-from roadstead.domain.snapshot import FleetSnapshot
-from roadstead.domain.supposition import NoSuchNode, Supposition
+from roadstead.domain.explanation import Fit, NoSuchModel
+from roadstead.domain.model import ModelKey, ModelSpec, VariantSpec
+from roadstead.domain.snapshot import FleetSnapshot, ResolutionKey, Resolved, answered
+from roadstead.domain.supposition import NoSuchNode, Supposition, Wish
+from roadstead.planner.explain import explain, explain_fit
 from roadstead.planner.fleet import plan
 from roadstead.planner.what_if import what_if
 from roadstead.runtime.planner_process import PlannerProcess
@@ -74,12 +76,34 @@ async def test_what_if_is_asked_of_the_same_process_and_leaves_it_as_it_was(
 ) -> None:
     first = await process(settled, START)
 
-    found = await process.what_if(settled, START, Supposition(drained=("n0",)))
+    found = await process.what_if(settled, START, Supposition(drained=("n0",)), {})
     with pytest.raises(NoSuchNode, match="n1"):
-        await process.what_if(settled, START, Supposition(drained=("n1",)))
+        await process.what_if(settled, START, Supposition(drained=("n1",)), {})
 
     assert found == what_if(settled, START, Supposition(drained=("n0",)))
-    assert [each.pending_then for each in found] == [1, 1]
+    assert [each.pending_then for each in found.differences] == [1, 1]
+    second = await process(settled, START)
+    assert all(told is before for told, before in zip(second.reports, first.reports, strict=True))
+
+
+async def test_explanations_are_made_in_the_same_process_with_what_agents_said_since(
+    process: PlannerProcess, settled: FleetSnapshot
+) -> None:
+    first = await process(settled, START)
+    one = settled.models[0].key
+    source = "https://models.example/other.gguf"
+    spec = ModelSpec(served_name="new", variants=(VariantSpec(name="q8", source=source),))
+    fit = Fit(wish=Wish(ModelKey("team", "new"), spec))
+    key = ResolutionKey(node="n0", source=source, digest=None)
+    answers = {key: Resolved(artifact=artifact("other", mebibytes=50))}
+
+    with pytest.raises(NoSuchModel, match="team/nobody"):
+        await process.explain(settled, START, ModelKey("team", "nobody"), {})
+
+    assert await process.explain(settled, START, one, {}) == explain(settled, START, one)
+    told = await process.fit(settled, START, fit, answers)
+    assert told == explain_fit(answered(settled, answers), START, fit)
+    assert told.options
     second = await process(settled, START)
     assert all(told is before for told, before in zip(second.reports, first.reports, strict=True))
 
