@@ -20,6 +20,8 @@ class Shape:
 
     threads: int
     """Engine threads; more than the free cores makes a CPU engine collapse."""
+    devices: int = 0
+    """Accelerators of each replica; 0: it runs on the processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,11 @@ class Slot:
     shape: Shape
     replicas: int
     memory_bytes: int
-    """What each replica takes a lease for."""
+    """Of the host, what each replica takes a lease for."""
+    device_bytes: int = 0
+    """The same on each of its accelerators."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Ids of the accelerators of each replica; none on the processor."""
     attempt: int = 0
     """Raised to make Ray try a failed application again."""
 
@@ -46,7 +52,8 @@ class Slot:
 
 def slot_name(model: ModelKey, *, content_hash: str, node: str, shape: Shape) -> str:
     """``<namespace>.<model>.<content8>.<node>``; hashed at the end where that exceeds 63 characters."""
-    tag = hashlib.sha256(f"{content_hash}/{shape.threads}".encode()).hexdigest()[:8]
+    told = f"{content_hash}/{shape.threads}" + (f"/{shape.devices}" if shape.devices else "")
+    tag = hashlib.sha256(told.encode()).hexdigest()[:8]
     return shortened(f"{model.namespace}.{model.name}.{tag}.{node}")
 
 

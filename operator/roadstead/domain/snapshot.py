@@ -124,7 +124,11 @@ class Lease:
     slot: str
     index: int
     bytes: int
-    """The larger of what was granted and what was measured."""
+    """Of the host, the larger of what was granted and what was measured."""
+    devices: tuple[str, ...] = ()
+    """Ids of the accelerators that it has memory on."""
+    device_bytes: int = 0
+    """On each of them."""
 
 
 class WeightPhase(StrEnum):
@@ -204,6 +208,12 @@ class ObservedSlot:
     """Replicas that serve and that a returning head has yet to reach: it cannot say where they listen."""
     engine_image: str = ""
     """Identity of its engine's build; empty where that is not known any more."""
+    devices: int = 0
+    """Accelerators of each replica."""
+    device_bytes: int = 0
+    """On each of these."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Ids of the accelerators of each replica."""
     configured: bool = True
     """False while Ray still tears down a slot that is no longer in the configuration."""
 
