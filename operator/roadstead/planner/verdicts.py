@@ -14,11 +14,12 @@ from roadstead.domain.plan import Resolve, Verdict
 from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
-from roadstead.domain.snapshot import ResolutionKey, Resolved, Unresolved, WeightPhase
+from roadstead.domain.snapshot import AgentFacts, ResolutionKey, Resolved, Unresolved, WeightPhase
 from roadstead.planner.ladder import due
-from roadstead.planner.needs import memory_of
+from roadstead.planner.needs import Need, need_of
 from roadstead.planner.nodes import Seat, awaits, engine_verdict
 from roadstead.planner.quality import below_floor
+from roadstead.planner.rooms import Room
 from roadstead.planner.speed import too_slow
 from roadstead.planner.view import View
 
@@ -36,8 +37,17 @@ class Case:
     """Files that have to be asked for before more can be said; they are added to."""
 
 
-def content_verdict(case: Case, content: Content, seat: Seat, *, room: int) -> Verdict | None:
-    """None if a replica of this content may run on this node, where ``room`` bytes are free for it."""
+def content_verdict(case: Case, content: Content, seat: Seat, *, room: Room) -> Verdict | None:
+    """None if a replica of this content may run on this node, where this room is free for it."""
+    found = need_on(case, content, seat, room=room)
+    return found if isinstance(found, Verdict) else None
+
+
+def need_on(case: Case, content: Content, seat: Seat, *, room: Room, like: Need | None = None) -> Need | Verdict:
+    """What a replica of this content would take on this node, where this room is free for it; or why it may not.
+
+    ``like``: it has to run as those do that are there already.
+    """
     facts = seat.facts
     if facts is None:
         return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
@@ -49,21 +59,33 @@ def content_verdict(case: Case, content: Content, seat: Seat, *, room: int) -> V
     verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
     if verdict is not None and not counted_on:
         return verdict
-    needed = memory_of(content, seat)
-    if needed > facts.budget_bytes:
+    need = _room_for(content, seat, facts, room, like)
+    if isinstance(need, Verdict):
+        return need
+    return _source_verdict(case, content, seat) or need
+
+
+def _room_for(content: Content, seat: Seat, facts: AgentFacts, room: Room, like: Need | None) -> Need | Verdict:
+    need = like or need_of(content, seat, 0)
+    return _no_room(need, facts, room) or need
+
+
+def _no_room(need: Need, facts: AgentFacts, room: Room) -> Verdict | None:
+    """None if there is room for it."""
+    if need.host > facts.budget_bytes:
         # Says nothing of what is free: that moves, and would make no difference.
         return Verdict(
             reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, the node has {in_words(facts.budget_bytes)}: "
-            f"{needed - facts.budget_bytes} bytes short",
+            message=f"needs {need}, the node has {in_words(facts.budget_bytes)}: "
+            f"{need.host - facts.budget_bytes} bytes short",
         )
-    if needed > room:
+    if need.host > room.host:
         return Verdict(
             reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, {in_words(room)} of {in_words(facts.budget_bytes)} are free: "
-            f"{needed - room} bytes short",
+            message=f"needs {need}, {in_words(max(0, room.host))} of {in_words(facts.budget_bytes)} are free: "
+            f"{need.host - max(0, room.host)} bytes short",
         )
-    return _source_verdict(case, content, seat)
+    return None
 
 
 def _source_verdict(case: Case, content: Content, seat: Seat) -> Verdict | None:
