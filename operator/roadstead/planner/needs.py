@@ -22,6 +22,8 @@ class Need(NamedTuple):
     """How many accelerators; 0: it runs on the processor."""
     each: int = 0
     """Bytes on each of them."""
+    among: frozenset[str] = frozenset()
+    """Ids of the accelerators that it may run on; none listed means any."""
 
     def __str__(self) -> str:
         if not self.devices:

@@ -26,11 +26,11 @@ class Room:
     devices: tuple[tuple[str, int], ...] = ()
     """Id of each accelerator and the bytes that are free on it."""
 
-    def spot(self, need: Need, among: frozenset[str] | None = None) -> Take | None:
-        """Room for one replica, on the fullest of the accelerators that have it; ``among`` are those it may use."""
+    def spot(self, need: Need) -> Take | None:
+        """Room for one replica, on the fullest of the accelerators that have it."""
         if need.host > self.host:
             return None
-        able = [(free, name) for name, free in self.devices if free >= need.each and (among is None or name in among)]
+        able = [(free, name) for name, free in self.devices if free >= need.each and name in (need.among or {name})]
         if len(able) < need.devices:
             return None
         return Take(need.host, need.each, tuple(sorted(name for _, name in sorted(able)[: need.devices])))
