@@ -21,6 +21,7 @@ from roadstead.domain.workload import NodePod, WorkerTemplate, Workloads
 T = TypeVar("T")
 _SHA256 = "sha256:"
 _LABEL_DIGITS = 12
+_PROCESSOR_ALONE = frozenset({"CPU"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,41 @@ def latest(part: Part[T]) -> T | None:
     return None if isinstance(part, Unknown) else part.value
 
 
+Abilities = tuple[frozenset[str], str, tuple[int, int]]
+"""What a build says that it can do: backends, version and compute capability."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
-    """An engine as one exact build of it."""
+    """An engine as one exact build of it.
+
+    It is what its image is: builds of one image are equal however they are described, so that another description
+    neither makes a release nor is adopted.
+    """
 
     engine: str
     image: str
     """``repository@sha256:…``, or embedded the wheel's name and version."""
+    backends: frozenset[str] = field(default=_PROCESSOR_ALONE, compare=False)
+    """What it computes with: ``CPU``, ``CUDA``, ``ROCm``, ``SYCL``, ``HPU``, ``Vulkan``."""
+    version: str = field(default="", compare=False)
+    """The engine's own, ``0.33.0`` or ``b11549``; empty: not told."""
+    capability: tuple[int, int] = field(default=(0, 0), compare=False)
+    """The least compute capability that its CUDA kernels were compiled for; (0, 0): not told."""
 
     @property
     def identity(self) -> str:
         """What names a content: the digest without the repository, so that a mirror makes no release."""
         return image_identity(self.image)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What equality leaves out."""
+        return (self.backends, self.version, self.capability)
+
+    def described_as(self, other: EngineBuild) -> EngineBuild:
+        """The same build with what is said of another one."""
+        return replace(self, backends=other.backends, version=other.version, capability=other.capability)
 
 
 def image_identity(image: str) -> str:

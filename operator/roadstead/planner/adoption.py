@@ -4,6 +4,9 @@ Where workers are Pods, another image moves every slot of the pool, so ``spec.en
 what the record says, and nothing is adopted before it is recorded: the release made from an adoption must find the
 same one after a crash. Adopted without asking is only what disturbs nothing: the first offer, an engine that the pool
 did not have, the same image in another repository. An engine that is no longer offered is no longer adopted.
+
+What an image can do is as the offer of that image says. The record keeps it, for an image that serves on while another
+one is offered.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from roadstead.domain.plan import RecordAdoption
-from roadstead.domain.snapshot import EngineBuild, FleetSnapshot, Pool
+from roadstead.domain.snapshot import Abilities, EngineBuild, FleetSnapshot, Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +40,9 @@ def plan_adoption(snapshot: FleetSnapshot) -> Adoption:
             continue
         recorded = snapshot.adoptions.get(pool.name)
         wanted = _adopted(pool, recorded or ())
-        if wanted != recorded:
+        if recorded is None or _with_abilities(wanted) != _with_abilities(recorded):
             records.append(RecordAdoption(pool=pool.name, engines=wanted))
-        pools.append(replace(pool, engines=recorded or ()))
+        pools.append(replace(pool, engines=_described(recorded or (), pool.engines)))
     return Adoption(
         pools=tuple(pools),
         offered={pool.name: pool.engines for pool in snapshot.pools},
@@ -57,3 +60,12 @@ def _adopted(pool: Pool, recorded: tuple[EngineBuild, ...]) -> tuple[EngineBuild
     serving = {build.engine: build for build in recorded}
     refused = {offer.engine for offer in waiting(pool.engines, recorded) if offer.identity != pool.adopt}
     return tuple(serving[offer.engine] if offer.engine in refused else offer for offer in pool.engines)
+
+
+def _described(recorded: tuple[EngineBuild, ...], offered: tuple[EngineBuild, ...]) -> tuple[EngineBuild, ...]:
+    offers = {(offer.engine, offer.identity): offer for offer in offered}
+    return tuple(build.described_as(offers.get((build.engine, build.identity), build)) for build in recorded)
+
+
+def _with_abilities(builds: tuple[EngineBuild, ...]) -> tuple[tuple[EngineBuild, Abilities], ...]:
+    return tuple((build, build.abilities) for build in builds)

@@ -16,13 +16,14 @@ from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead.domain.snapshot import FleetSnapshot, Resolving
 from roadstead.domain.supposition import Place
+from roadstead.planner.builds import no_engine
 from roadstead.planner.fleet import plan
 from roadstead.planner.ladder import Askable, Ladder, resolve_ladder
 from roadstead.planner.ladder import Rung as LadderRung
 from roadstead.planner.needs import Take, memory_of
 from roadstead.planner.options import Look
 from roadstead.planner.quality import best_first, figure
-from roadstead.planner.releases import choose_release, contents_of
+from roadstead.planner.releases import choose_release, contents_of, selected_builds
 from roadstead.planner.rest import Rest
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.survey import Survey, survey
@@ -148,10 +149,8 @@ def _against(rung: LadderRung, model: Model, seen: Survey) -> Verdict:
     """Why there is no content of a variant."""
     if rung.artifact is None:
         return rung.verdict
-    if contents_of(model, ladder=Ladder(rungs=(rung,), questions=()), pools=seen.view.snapshot.pools):
-        return Verdict(reason=Reason.RESOLVING, message="waits until the spec's other variants are resolved")
-    kind = rung.artifact.facts.format
-    return Verdict(reason=Reason.NO_FORMAT_ENGINE, message=f"no pool that it may use has an engine for {kind}")
+    waits = Verdict(reason=Reason.RESOLVING, message="waits until the spec's other variants are resolved")
+    return no_engine(rung.artifact.facts, selected_builds(model.checked_spec, seen.view.snapshot.pools)) or waits
 
 
 def _choices(look: Look, options: tuple[Option, ...]) -> tuple[Choice, ...]:

@@ -29,7 +29,7 @@ from roadstead.domain.plan import (
     WithdrawRoute,
 )
 from roadstead.domain.slot import Slot
-from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot
+from roadstead.domain.snapshot import FleetSnapshot, Known, ObservedSlot, Pool
 from roadstead.planner.allotment import Offers, Wanted, allot, replicas_lacking
 from roadstead.planner.crowding import too_many
 from roadstead.planner.deal import Deal
@@ -42,7 +42,7 @@ from roadstead.planner.placement import deal_replicas
 from roadstead.planner.pool_reports import report_pools
 from roadstead.planner.preemption import Claims
 from roadstead.planner.rankings import Rankings
-from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release
+from roadstead.planner.releases import ReleaseChoice, choose_release, forgettable, stamped_release, unserved
 from roadstead.planner.reports import Findings, report
 from roadstead.planner.rest import Grounds, Rest, Resting, grounds
 from roadstead.planner.rooms import Rooms
@@ -71,6 +71,8 @@ class _Draft:
     """The plan as it grows."""
 
     view: View
+    offered: tuple[Pool, ...]
+    """Pools with all that they offer, adopted or not."""
     now: datetime
     seats: Mapping[str, Seat]
     granted: Mapping[str, ModelKey]
@@ -118,6 +120,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
     adoption, pods, view, places, rooms = seen.adoption, seen.pods, seen.view, seen.seats, seen.rooms
     draft = _Draft(
         view=view,
+        offered=snapshot.pools,
         now=now,
         seats=places,
         granted=grant_names(snapshot.models, snapshot.routes),
@@ -305,6 +308,7 @@ def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers, *,
                 release=choice.release,
                 previous=choice.previous,
                 making=bool(choice.make),
+                unserved=unserved(model, ladder=ladder, pools=draft.offered),
                 ledger_known=isinstance(snapshot.ledger, Known),
                 observed=observed,
                 deal=deal,

@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roadstead.domain.model import Model, ModelSpec
+from roadstead.domain.plan import Verdict
 from roadstead.domain.release import Content, Release, contents_digest
 from roadstead.domain.snapshot import EngineBuild, ObservedSlot, Pool
+from roadstead.planner.builds import no_engine, serves
 from roadstead.planner.engine_args import engine_args
 from roadstead.planner.ladder import Ladder
-from roadstead_weights.facts import Format
-
-_ENGINES: dict[Format, str] = {Format.GGUF: "LlamaCpp"}
-"""Which engine serves a format. The capability matrix takes this over when there is a second engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +68,17 @@ def contents_of(model: Model, *, ladder: Ladder, pools: tuple[Pool, ...]) -> tup
         for rung in ladder.rungs
         if rung.artifact is not None
         for build in builds
-        if build.engine == _ENGINES.get(rung.artifact.facts.format)
+        if serves(build, rung.artifact.facts)
     )
+
+
+def unserved(model: Model, *, ladder: Ladder, pools: tuple[Pool, ...]) -> dict[str, Verdict]:
+    """By name, the resolved variants that no engine of the pools runs, each with why."""
+    builds = selected_builds(model.checked_spec, pools)
+    found = {
+        rung.variant.name: no_engine(rung.artifact.facts, builds) for rung in ladder.rungs if rung.artifact is not None
+    }
+    return {name: verdict for name, verdict in found.items() if verdict is not None}
 
 
 def selected_builds(spec: ModelSpec, pools: tuple[Pool, ...]) -> tuple[EngineBuild, ...]:

@@ -7,7 +7,7 @@ rounded or left out, because a status write wakes whoever watches.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from roadstead.domain.model import ConditionStatus, Model, ModelKey
 from roadstead.domain.plan import ConditionReport, ModelReport, QualityOrigin, SlotReport, VariantReport, Verdict
@@ -43,6 +43,8 @@ class Findings:
     previous: int | None = None
     making: bool = False
     """A release waits for its number."""
+    unserved: Mapping[str, Verdict] = field(default_factory=dict)
+    """Resolved variants that no engine of the model's pools runs."""
     ledger_known: bool = True
     observed: tuple[ObservedSlot, ...] = ()
     deal: Deal | None = None
@@ -142,6 +144,8 @@ def _variant_verdict(findings: Findings, variant: str, chosen: Mapping[str, int]
     words += _of_others(findings.deal)
     if chosen:
         return Verdict(reason=Reason.CHOSEN, message="; ".join(words))
+    if variant in findings.unserved:
+        return findings.unserved[variant]
     if against:
         first = min(against.values(), key=lambda verdict: verdict.reason is Reason.NODE_NOT_SELECTED)
         return Verdict(reason=first.reason, message="; ".join(words))
@@ -227,6 +231,9 @@ def _placed(findings: Findings) -> ConditionReport:
         return _condition(
             "Placed", _UNKNOWN, Reason.LEDGER_UNAVAILABLE, "a new release waits for Postgres; what runs goes on"
         )
+    if findings.unserved and findings.release is None and not _open(findings):
+        words = "; ".join(f"{name}: {verdict.message}" for name, verdict in findings.unserved.items())
+        return _condition("Placed", _FALSE, Reason.NO_FORMAT_ENGINE, words)
     if findings.deal is None or findings.transition is None:
         return _condition("Placed", _UNKNOWN, Reason.NOT_OBSERVED, "waits for a release")
     if findings.deal.missing:

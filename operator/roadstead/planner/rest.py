@@ -14,7 +14,7 @@ from typing import NamedTuple
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.plan import ModelReport
 from roadstead.domain.release import Release
-from roadstead.domain.snapshot import Known, Node, ObservedSlot, Pool, Route
+from roadstead.domain.snapshot import Abilities, Known, Node, ObservedSlot, Pool, Route
 from roadstead.planner.nodes import Seat
 from roadstead.planner.view import Silence, View, silence
 
@@ -41,6 +41,8 @@ class Grounds(NamedTuple):
     owners: tuple[ModelKey | None, ...]
     """To whom each of its short names is granted."""
     pools: tuple[Pool, ...]
+    abilities: tuple[Abilities, ...]
+    """Of the pools' engines, which are equal however they are described."""
     ledger_known: bool
     crowded: tuple[int, ...]
     """Replicas of each slot that have no room any more."""
@@ -67,6 +69,7 @@ def grounds(
         route=snapshot.routes.get(model.key),
         owners=owners,
         pools=snapshot.pools,
+        abilities=view.abilities,
         ledger_known=isinstance(snapshot.ledger, Known),
         crowded=tuple(crowded.get(slot.name, 0) for slot in slots),
         silent_cells=view.silent_cells,

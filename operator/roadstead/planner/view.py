@@ -12,6 +12,8 @@ from typing import TypeVar
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.release import Content
 from roadstead.domain.snapshot import (
+    Abilities,
+    EngineBuild,
     FleetSnapshot,
     GatewayFacts,
     Known,
@@ -27,6 +29,8 @@ from roadstead.domain.snapshot import (
     WeightPhase,
     latest,
 )
+from roadstead.planner.builds import built, built_by_image
+from roadstead.planner.suitability.capability import BuiltEngine
 
 T = TypeVar("T")
 Silence = datetime | str | None
@@ -95,6 +99,26 @@ class View:
     def content(self, name: str) -> Content | None:
         """The content of that hash, if any release that is at hand has it."""
         return self._contents.get(name)
+
+    def built(self, content: Content) -> BuiltEngine | None:
+        """What the content's build of an engine can do; None if nobody here knows the engine.
+
+        Of an image that no pool has any more nothing is told but that it runs on a processor.
+        """
+        key = (content.engine, content.engine_image)
+        if key not in self._builds:
+            return built(EngineBuild(engine=content.engine, image=content.engine_image))
+        return self._builds[key]
+
+    @cached_property
+    def abilities(self) -> tuple[Abilities, ...]:
+        """Of the pools' engines, in their order."""
+        return tuple(build.abilities for pool in self.snapshot.pools for build in pool.engines)
+
+    @cached_property
+    def _builds(self) -> Mapping[tuple[str, str], BuiltEngine | None]:
+        pools = sorted(self.snapshot.pools, key=lambda pool: pool.name)
+        return built_by_image(build for pool in pools for build in pool.engines)
 
     @cached_property
     def seen(self) -> frozenset[str]:

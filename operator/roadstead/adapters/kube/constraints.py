@@ -134,6 +134,11 @@ EngineName = Annotated[
     Field(min_length=1, max_length=63),
     Rule.matching("[A-Z][A-Za-z0-9]*", "must be an engine's name, as LlamaCpp"),
 ]
+ComputeCapability = Annotated[
+    str,
+    Field(max_length=4),
+    Rule.matching("[1-9][0-9]?[.][0-9]", "must be a compute capability, as 8.6"),
+]
 Seconds = Annotated[
     str,
     Field(max_length=12),

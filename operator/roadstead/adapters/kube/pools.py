@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from roadstead.adapters.kube import workerpool
 from roadstead.adapters.kube.api import Object
@@ -23,6 +23,7 @@ from roadstead.adapters.kube.workerpool import (
     ADOPT_ANNOTATION,
     EngineStatus,
     PoolCondition,
+    PoolEngine,
     PoolPrinted,
     WorkerCount,
     WorkerPoolSpec,
@@ -34,6 +35,9 @@ from roadstead.domain.snapshot import EngineBuild, Pool, image_identity
 from roadstead.domain.workload import Devices, Toleration, WorkerTemplate
 
 _OPERATOR: Final = "operator"
+_ABILITIES: Final = "roadstead.dev/engines"
+"""Annotation of the record: what the adopted images can do, as the WorkerPool said when it offered them."""
+_ENGINES: Final = TypeAdapter(tuple[PoolEngine, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ def pool(obj: Object) -> WatchedPool:
         pool=Pool(
             name=metadata["name"],
             node_selector=pairs(spec.node_selector),
-            engines=tuple(EngineBuild(engine=build.engine, image=build.image) for build in spec.engines),
+            engines=tuple(_build(build) for build in spec.engines),
             workers=_template(spec.workers) if spec.workers is not None else None,
             adopt=image_identity(metadata.get("annotations", {}).get(ADOPT_ANNOTATION, "").strip()),
             uid=metadata["uid"],
@@ -81,7 +85,7 @@ def pool(obj: Object) -> WatchedPool:
 
 def relevant_of_pool(watched: WatchedPool) -> object:
     """What of a pool may change the plan; our own status is not part of it, or each write would wake the loop."""
-    return replace(watched.pool, conditions=())
+    return replace(watched.pool, conditions=()), [build.abilities for build in watched.pool.engines]
 
 
 def status(report: PoolReport, *, now: datetime) -> Object:
@@ -122,6 +126,7 @@ def adoption(
     pool_name: str, engines: Iterable[EngineBuild], workloads: Workloads, *, namespace: str, pool_uid: str
 ) -> Object:
     """The ConfigMap that keeps what was adopted: a value for each engine."""
+    builds = sorted(engines, key=lambda build: build.engine)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -129,9 +134,14 @@ def adoption(
             "name": adoption_name(workloads.release, pool_name),
             "namespace": namespace,
             "labels": {**labels(workloads, _OPERATOR), POOL_LABEL: pool_name},
+            "annotations": {
+                _ABILITIES: _ENGINES.dump_json(
+                    tuple(map(_engine, builds)), by_alias=True, exclude_defaults=True
+                ).decode()
+            },
             "ownerReferences": owned_by(pool_name, pool_uid),
         },
-        "data": {build.engine: build.image for build in sorted(engines, key=lambda build: build.engine)},
+        "data": {build.engine: build.image for build in builds},
     }
 
 
@@ -141,12 +151,45 @@ def adopted(obj: Object) -> Adoption:
     owners = [owner["uid"] for owner in metadata.get("ownerReferences", ()) if owner.get("kind") == WORKER_POOL.name]
     if not owners:
         raise Unreadable("it names no WorkerPool as its owner")
+    described = {build: build for build in _builds(metadata.get("annotations", {}).get(_ABILITIES, "[]"))}
+    recorded = [
+        EngineBuild(engine=engine, image=image.strip()) for engine, image in sorted(obj.get("data", {}).items())
+    ]
     return Adoption(
         pool=metadata["labels"][POOL_LABEL],
         pool_uid=owners[0],
-        engines=tuple(
-            EngineBuild(engine=engine, image=image.strip()) for engine, image in sorted(obj.get("data", {}).items())
-        ),
+        engines=tuple(described.get(build, build) for build in recorded),
+    )
+
+
+def _builds(text: str) -> tuple[EngineBuild, ...]:
+    """None where it cannot be read: for the sake of a description an adoption must not be forgotten."""
+    try:
+        return tuple(map(_build, _ENGINES.validate_json(text)))
+    except ValidationError:
+        return ()
+
+
+def _build(engine: PoolEngine) -> EngineBuild:
+    major, minor = (engine.compute_capability or "0.0").split(".")
+    return EngineBuild(
+        engine=engine.engine,
+        image=engine.image,
+        backends=frozenset(engine.backends),
+        version=engine.version or "",
+        capability=(int(major), int(minor)),
+    )
+
+
+def _engine(build: EngineBuild) -> PoolEngine:
+    return PoolEngine.model_validate(
+        {
+            "engine": build.engine,
+            "image": build.image,
+            "backends": sorted(build.backends),
+            "version": build.version or None,
+            "computeCapability": ".".join(map(str, build.capability)) if any(build.capability) else None,
+        }
     )
 
 

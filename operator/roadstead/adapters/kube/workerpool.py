@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from roadstead.adapters.kube.constraints import (
     RULES,
+    ComputeCapability,
     DnsName,
     EngineName,
     LabelKey,
@@ -47,6 +48,23 @@ class PoolEngine(Strict):
     """The build: an image by digest, or name and version of a wheel where nodes run from wheels. It is part of what
     names a content, so another build makes new slots. In a pool with workers it is an offer: the first one is adopted
     at once, a later one when the annotation roadstead.dev/adopt names its digest."""
+    backends: Annotated[
+        tuple[
+            Annotated[
+                Literal["CPU", "CUDA", "ROCm", "SYCL", "HPU", "Vulkan"], Field(description="One of its backends.")
+            ],
+            ...,
+        ],
+        Field(min_length=1, max_length=6, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ("CPU",)
+    """What the build computes with. Without CPU it runs on accelerators only. As version and computeCapability it
+    describes the image and is no part of what names a content: another description makes no new slots."""
+    version: OneLine | None = None
+    """The engine's own version, for instance 0.33.0 or b11549: which formats it runs depends on it. It may be absent
+    for LlamaCpp, which runs the same files in every version."""
+    compute_capability: ComputeCapability | None = None
+    """The least of NVIDIA's compute capabilities that its CUDA kernels were compiled for, for instance 7.5. Absent: as
+    low as the engine itself goes."""
 
 
 class Store(Strict):

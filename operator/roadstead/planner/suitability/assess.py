@@ -10,7 +10,7 @@ spared names the contradiction instead, because that is what has to be put right
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,7 +84,7 @@ def assess(
     poor = _poor(requirements, quality)
     if poor is not None:
         return Assessment(verdict=poor)
-    found = _best([_on(pair, devices) for devices in _options(pair)])
+    found = _best([_on(pair, devices) for devices in options(pair.build, pair.inventory.devices)])
     if not found.accepted:
         return replace(found, verdict=_or_ambiguous(pair.inventory, found.verdict))
     slow = _slow(requirements, tokens_per_second, seconds_to_first_token)
@@ -98,18 +98,23 @@ def assess(
     )
 
 
-def _options(pair: Pair) -> list[tuple[Device, ...]]:
+def options(build: BuiltEngine, devices: Iterable[Device]) -> tuple[tuple[Device, ...], ...]:
     """The kinds of devices, and the processor alone where the build can do with it or there is nothing else."""
-    kinds = list(alike(pair.inventory.devices))
-    return [*kinds, ()] if Backend.CPU in pair.build.backends or not kinds else kinds
+    kinds = alike(devices)
+    return (*kinds, ()) if Backend.CPU in build.backends or not kinds else kinds
 
 
-def _best(options: list[Assessment]) -> Assessment:
+def of_the_hardware(verdict: Verdict) -> bool:
+    """Whether it says less than others: that a kind of device, or the processor, is not the one to run on."""
+    return verdict.reason in _OF_THE_HARDWARE
+
+
+def _best(tried: list[Assessment]) -> Assessment:
     """Sure before marginal, devices before the processor, native before slow; of refusals the one that got furthest."""
-    accepted = [each for each in options if each.accepted]
+    accepted = [each for each in tried if each.accepted]
     if accepted:
         return min(accepted, key=lambda each: (each.marginal, not each.devices, each.path and not each.path.native))
-    return min(options, key=lambda each: each.verdict is not None and each.verdict.reason in _OF_THE_HARDWARE)
+    return min(tried, key=lambda each: each.verdict is not None and of_the_hardware(each.verdict))
 
 
 def _on(pair: Pair, devices: tuple[Device, ...]) -> Assessment:

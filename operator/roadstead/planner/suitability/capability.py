@@ -41,7 +41,7 @@ class BuiltEngine:
 
     engine: Engine
     version: str
-    """``0.33.0``, ``b11434``."""
+    """``0.33.0``, ``b11434``; empty: not told."""
     backends: frozenset[Backend]
     capability: Capability = (0, 0)
     """The least that its CUDA kernels were compiled for: (7, 5) with CUDA 13, (5, 0) with CUDA 12."""
@@ -53,7 +53,7 @@ class BuiltEngine:
 
     @property
     def name(self) -> str:
-        return f"{self.engine} {self.version}"
+        return f"{self.engine} {self.version}".rstrip()
 
     @property
     def numbers(self) -> Version:
@@ -102,8 +102,14 @@ def capability(
     """
     asked = _Question(facts=facts, build=build, device=device, isa=isa)
     known = [row for row in build.table.rows if facts.scheme in row.schemes and row.holds_for(build.numbers)]
+    if not known and not build.version and any(facts.scheme in row.schemes for row in build.table.rows):
+        return Verdict(
+            reason=Reason.NO_FORMAT_ENGINE,
+            message=f"whether {build.name} runs {format_of(facts)} depends on its version, "
+            "which the WorkerPool does not tell (spec.engines[].version)",
+        )
     if not known:
-        return Verdict(reason=Reason.NO_FORMAT_ENGINE, message=f"{build.name} does not run {_format(facts)}")
+        return Verdict(reason=Reason.NO_FORMAT_ENGINE, message=f"{build.name} does not run {format_of(facts)}")
     backends = [each for each in _backends(device) if each in build.backends]
     if not backends:
         return Verdict(
@@ -115,7 +121,7 @@ def capability(
     if not rows:
         return Verdict(
             reason=Reason.VENDOR_UNSUPPORTED,
-            message=f"{build.name} runs {_format(facts)} with {_names(row.backend for row in known)}, "
+            message=f"{build.name} runs {format_of(facts)} with {_names(row.backend for row in known)}, "
             f"not with {_names(backends)} on {_named(device)}",
         )
     answers = [_through(row, asked) for row in rows]
@@ -140,13 +146,13 @@ def _architecture(row: Row, asked: _Question) -> Verdict | None:
         return Verdict(
             reason=Reason.AMBIGUOUS_INVENTORY,
             message=f"the architecture of {asked.device.product} is not known, and {asked.build.name} "
-            f"runs {_format(asked.facts)} on {_names(row.architectures)} only",
+            f"runs {format_of(asked.facts)} on {_names(row.architectures)} only",
         )
     if asked.device.architecture.startswith(row.architectures):
         return None
     return Verdict(
         reason=Reason.VENDOR_UNSUPPORTED,
-        message=f"{asked.build.name} runs {_format(asked.facts)} on {_names(row.architectures)}, "
+        message=f"{asked.build.name} runs {format_of(asked.facts)} on {_names(row.architectures)}, "
         f"{asked.device.product} is {asked.device.architecture}",
     )
 
@@ -160,18 +166,18 @@ def _compute_capability(row: Row, asked: _Question) -> Verdict | None:
         return Verdict(
             reason=Reason.AMBIGUOUS_INVENTORY,
             message=f"the compute capability of {device.product} is not known, "
-            f"and {asked.build.name} needs {_dotted(least)} for {_format(asked.facts)}",
+            f"and {asked.build.name} needs {_dotted(least)} for {format_of(asked.facts)}",
         )
     has = f"{device.product} has {_dotted(device.compute_capability)}"
     if device.compute_capability < least:
         return Verdict(
             reason=Reason.COMPUTE_CAPABILITY_TOO_LOW,
-            message=f"{asked.build.name} needs compute capability {_dotted(least)} for {_format(asked.facts)}, {has}",
+            message=f"{asked.build.name} needs compute capability {_dotted(least)} for {format_of(asked.facts)}, {has}",
         )
     if row.below is not None and device.compute_capability >= row.below:
         return Verdict(
             reason=Reason.DTYPE_UNSUPPORTED,
-            message=f"{asked.build.name} computes in {_format(asked.facts)} "
+            message=f"{asked.build.name} computes in {format_of(asked.facts)} "
             f"below compute capability {_dotted(row.below)} only, {has}",
         )
     return None
@@ -185,7 +191,7 @@ def _instruction_sets(row: Row, asked: _Question) -> Verdict | None:
         return None
     return Verdict(
         reason=Reason.ISA_MISSING,
-        message=f"{asked.build.name} needs {_names(missing)} for {_format(asked.facts)}, "
+        message=f"{asked.build.name} needs {_names(missing)} for {format_of(asked.facts)}, "
         f"which the node's processor ({_processor(asked.isa)}) lacks",
     )
 
@@ -198,7 +204,7 @@ def _quantization(row: Row, asked: _Question) -> Verdict | None:
         if possible and value and value not in possible:
             return Verdict(
                 reason=Reason.NO_FORMAT_ENGINE,
-                message=f"{asked.build.name} runs {_format(asked.facts)} with {_names(map(str, possible))} {name} "
+                message=f"{asked.build.name} runs {format_of(asked.facts)} with {_names(map(str, possible))} {name} "
                 f"on {row.backend}, the model has {value}",
             )
     return None
@@ -209,7 +215,7 @@ def _plugin(row: Row, asked: _Question) -> Verdict | None:
         return None
     return Verdict(
         reason=Reason.PLUGIN_MISSING,
-        message=f"{asked.build.name} runs {_format(asked.facts)} on {row.backend} with {row.plugin}, "
+        message=f"{asked.build.name} runs {format_of(asked.facts)} on {row.backend} with {row.plugin}, "
         "which this build has not",
     )
 
@@ -248,7 +254,7 @@ def _backends(device: Device | None) -> tuple[Backend, ...]:
     return (Backend.CPU,) if device is None else _BACKENDS[device.vendor]
 
 
-def _format(facts: ModelFacts) -> str:
+def format_of(facts: ModelFacts) -> str:
     """Container and scheme; a GGUF has none but its own."""
     match facts.scheme:
         case Scheme.GGML:
