@@ -11,7 +11,10 @@ from roadstead.domain.release import Content
 from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.engine_args import cache_types
 from roadstead.planner.memory.llama_cpp import estimate_llama_cpp, needs_of_llama_cpp
+from roadstead.planner.memory.needs import Needs
+from roadstead.planner.memory.vllm import needs_of_vllm
 from roadstead.planner.nodes import Seat
+from roadstead.planner.suitability.rows import Engine
 
 
 class Need(NamedTuple):
@@ -60,6 +63,8 @@ def bytes_needed(content: Content, isa: tuple[str, ...]) -> int:
 def _need(content: Content, isa: tuple[str, ...], devices: int) -> Need:
     facts, (keys, values) = content.artifact.facts, cache_types(content.engine_args)
     tokens, sequences = content.context_tokens, content.concurrency
+    if content.engine == Engine.VLLM:
+        return _surely(needs_of_vllm(facts, context_tokens=tokens, concurrency=sequences, devices=devices), devices)
     if not devices:
         estimate = estimate_llama_cpp(
             facts, context_tokens=tokens, concurrency=sequences, isa=isa, keys=keys, values=values
@@ -74,6 +79,11 @@ def _need(content: Content, isa: tuple[str, ...], devices: int) -> Need:
         values=values,
         devices=devices,
     )
+    return _surely(needs, devices)
+
+
+def _surely(needs: Needs, devices: int) -> Need:
+    """What it runs with for certain."""
     return Need(needs.host.most + needs.page_cache, devices, needs.device.most)
 
 

@@ -310,18 +310,25 @@ def _better(table: _Table) -> None:
     """Deal one replica of the worst variant anew, where a better one has room *beside* it.
 
     So nothing serves less meanwhile, and afterwards as much is free as the worse one needed. Replicas are not crowded
-    together for it, and nothing is moved away from a node of which nothing is known.
+    together for it, none goes from an accelerator to a processor, and nothing is moved away from a node of which
+    nothing is known.
     """
     worst = _worst(table)
     if worst is None:
         return
-    better = _better_than(table, worst[1])
-    offer = next(((worst[0], content) for content in better if _starts(table, worst[0], content)), None)
-    offer = offer or _best_offer(table)
-    if offer is not None and offer[1] in better and (offer[0] == worst[0] or not table.on(offer[0])):
-        table.counts[worst[0], worst[1].hash] -= 1
-        table.takes[worst[0], worst[1].hash].pop()
-        _put(table, *offer)
+    at, content = worst
+    better = _better_than(table, content)
+    offers = [(at, each) for each in better if _starts(table, at, each)]
+    if not offers and (elsewhere := _best_offer(table)) is not None:
+        offers = [elsewhere] if elsewhere[1] in better and not table.on(elsewhere[0]) else []
+    accelerated = table.needs[at, content.hash].devices > 0
+    for node, each in offers:
+        need = _need(table, table.seats[node], each, table.rooms.room(node))
+        if not isinstance(need, Verdict) and (need.devices or not accelerated):
+            table.counts[at, content.hash] -= 1
+            table.takes[at, content.hash].pop()
+            _put(table, node, each)
+            return
 
 
 def _worst(table: _Table) -> tuple[str, Content] | None:
