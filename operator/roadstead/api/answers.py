@@ -265,7 +265,10 @@ class Option(Answer):
     verdict: str = Field(description="`Chosen`, `Fits`, or the reason code of the refusal.")
     message: str
     replicas: int = Field(description="That are placed on these nodes.")
-    needed_bytes: int = Field(description="Memory of a replica, as computed from the file's header.")
+    needed_bytes: int = Field(description="Host memory of a replica, as computed from the file's header.")
+    devices: int = Field(default=0, description="Accelerators of a replica; 0: it runs on the processor.")
+    device_bytes: int = Field(default=0, description="Memory of a replica on each of its accelerators.")
+    device_free_bytes: int = Field(default=0, description="What the model may use on the emptiest accelerator.")
     measured_bytes: int = Field(description="As it was measured there; 0 if it never ran.")
     free_bytes: int | None = Field(description="Memory that the model may use; null while the agent is not known.")
     budget_bytes: int | None = Field(description="Memory that all engines together may use.")

@@ -58,7 +58,13 @@ class Option:
     replicas: int
     """That are placed on these nodes."""
     needed_bytes: int
-    """By a replica."""
+    """By a replica, of the host."""
+    devices: int
+    """Accelerators that a replica takes; 0: it runs on the processor."""
+    device_bytes: int
+    """On each of them."""
+    device_free_bytes: int
+    """For the model on the emptiest accelerator there; 0 where there is none."""
     measured_bytes: int
     """By a replica that ran there; 0 if none did."""
     free_bytes: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from roadstead.domain.quantity import in_words
 from roadstead.domain.release import Content
@@ -15,6 +15,9 @@ from roadstead.planner.memory.needs import Needs
 from roadstead.planner.memory.vllm import needs_of_vllm
 from roadstead.planner.nodes import Seat
 from roadstead.planner.suitability.rows import Engine
+
+_SURELY_HELD: Final = 0.95
+"""Of what is computed for a processor; see ``memory.llama_cpp`` for how far it was off at most."""
 
 
 class Need(NamedTuple):
@@ -44,14 +47,18 @@ class Take(NamedTuple):
     """Ids."""
 
 
-def memory_of(content: Content, seat: Seat) -> int:
-    """Bytes a replica of this content needs on this node's processor."""
-    return bytes_needed(content, seat.facts.isa if seat.facts is not None else ())
-
-
 def need_of(content: Content, seat: Seat, devices: int) -> Need:
-    """On so many of the node's accelerators, or with 0 on its processor."""
-    return _need(content, seat.facts.isa if seat.facts is not None else (), devices)
+    """On so many of the node's accelerators, or with 0 on its processor, where what was measured counts.
+
+    Not all of what was measured counts: an engine that has not yet worked for all its sequences holds less than it
+    will. Of a node with accelerators nobody knows which way of running it was measured in.
+    """
+    facts = seat.facts
+    need = _need(content, facts.isa if facts is not None else (), devices)
+    if devices or facts is None or facts.devices:
+        return need
+    measured = dict(facts.measured_bytes).get(content.hash)
+    return need if measured is None else need._replace(host=max(measured, int(_SURELY_HELD * need.host)))
 
 
 def bytes_needed(content: Content, isa: tuple[str, ...]) -> int:

@@ -16,15 +16,16 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead.domain.supposition import Place
-from roadstead.planner.needs import Take, memory_of
+from roadstead.planner.needs import Need, Take, need_of, need_of_slot
 from roadstead.planner.nodes import Seat, start_verdict
 from roadstead.planner.quality import below_floor
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.speed import speed_on
 from roadstead.planner.survey import Survey
-from roadstead.planner.verdicts import Case, asks_first, content_verdict
+from roadstead.planner.verdicts import Case, asks_first, content_verdict, devices_for, need_on
 from roadstead.planner.view import configured
-from roadstead.planner.worth import FOR_WEIGHTS, SERVED, Worth
+from roadstead.planner.ways import needs_on
+from roadstead.planner.worth import FOR_ACCELERATORS, FOR_WEIGHTS, SERVED, Worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,11 @@ class Look:
         seat = self.seen.seats[option.nodes[0]]
         placed = self._placed_on(seat.node.name)
         content, _ = self._content(option.variant, seat, placed)
-        taken = [Take(memory_of(each, seat)) for each in self.contents for _ in range(placed.get(each.hash, 0))]
-        room = self.rooms.room(seat.node.name).less(taken)
+        room = self.rooms.room(seat.node.name)
+        for each in self.contents:
+            for _ in range(placed.get(each.hash, 0)):
+                need = self._need(each, seat)
+                room = room.less([room.spot(need) or Take(need.host)])
         verdict = start_verdict(seat, self.spec) or content_verdict(self.case, content, seat, room=room)
         words = "has a replica already: nodes without one come first"
         return verdict or Verdict(reason=Reason.OUTRANKED, message=words)
@@ -121,7 +125,7 @@ class Look:
         return verdict
 
     def _chosen(self, content: Content, seat: Seat, against: Verdict | None) -> Verdict:
-        words = f"a replica needs {in_words(memory_of(content, seat))}"
+        words = f"a replica needs {self._need(content, seat)}"
         if seat.facts is not None:
             words += f" of {in_words(seat.facts.budget_bytes)}"
         there = any(slot.content == content.hash for slot in configured(self.seen.view.slots_on(seat.node.name)))
@@ -132,19 +136,38 @@ class Look:
         return Verdict(reason=Reason.CHOSEN, message=words)
 
     def _fits(self, content: Content, seat: Seat) -> Verdict:
-        needed, free = in_words(memory_of(content, seat)), in_words(self.rooms.free(seat.node.name))
-        return Verdict(reason=Reason.FITS, message=f"needs {needed}, {free} are free")
+        need, room = self._need(content, seat), self.rooms.room(seat.node.name)
+        free = in_words(max(0, room.host))
+        if need.devices:
+            free = f"{in_words(max(left for _, left in room.devices))} and {free}"
+        return Verdict(reason=Reason.FITS, message=f"needs {need}, {free} are free")
+
+    def _need(self, content: Content, seat: Seat) -> Need:
+        """Of a replica that is there; else as one would be started there, or if it may not as it would be best."""
+        there = configured(self.seen.view.slots_on(seat.node.name))
+        standing = next((slot for slot in there if slot.content == content.hash), None)
+        if standing is not None:
+            return need_of_slot(standing)
+        need = need_on(self.case, content, seat, room=self.rooms.room(seat.node.name))
+        if not isinstance(need, Verdict):
+            return need
+        return next(iter(needs_on(content, seat, self.seen.view)), need_of(content, seat, 0))
 
     def _option(self, content: Content, seat: Seat, verdict: Verdict, replicas: int) -> Option:
         facts, node = seat.facts, seat.node.name
-        speed = speed_on(content, facts, self.seen.view) if facts is not None else None
+        need, room = self._need(content, seat), self.rooms.room(node)
+        devices = devices_for(need, facts) if facts is not None else ()
+        speed = speed_on(content, facts, self.seen.view, devices) if facts is not None else None
         return Option(
             variant=content.variant,
             pool=seat.pool.name if seat.pool is not None else "",
             nodes=(node,),
             verdict=verdict,
             replicas=replicas,
-            needed_bytes=memory_of(content, seat),
+            needed_bytes=need.host,
+            devices=need.devices,
+            device_bytes=need.each,
+            device_free_bytes=max((left for _, left in room.devices), default=0),
             measured_bytes=dict(facts.measured_bytes).get(content.hash, 0) if facts is not None else 0,
             free_bytes=self.rooms.free(node) if facts is not None else None,
             budget_bytes=facts.budget_bytes if facts is not None else None,
@@ -155,6 +178,8 @@ class Look:
 
     def terms(self, content: Content, node: str) -> tuple[Term, ...]:
         """What a replica is worth there."""
+        seat = self.seen.seats.get(node)
+        on_devices = seat is not None and self._need(content, seat).devices > 0
         worth = self.worth[content]
         held = node in self.seen.view.holders(content.artifact.digest)
         return (
@@ -162,6 +187,7 @@ class Look:
             Term("quality", worth.quality),
             Term("rung", worth.rung),
             Term("weights", FOR_WEIGHTS if held else 0.0),
+            *((Term("accelerators", FOR_ACCELERATORS),) if on_devices else ()),
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from roadstead.domain.model import ConditionStatus, Model, ModelKey
 from roadstead.domain.plan import ConditionReport, ModelReport, QualityOrigin, SlotReport, VariantReport, Verdict
+from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Release
 from roadstead.domain.snapshot import ObservedSlot, Route
@@ -139,7 +140,7 @@ def _variant_verdict(findings: Findings, variant: str, chosen: Mapping[str, int]
     """Chosen where, and for every other node why not."""
     refusals = findings.deal.refusals if findings.deal is not None else {}
     against = {node: verdict for (name, node), verdict in sorted(refusals.items()) if name == variant}
-    words = [f"{count} on {node}" for node, count in sorted(chosen.items())]
+    words = [f"{count} on {node}{_on_devices(findings, variant, node)}" for node, count in sorted(chosen.items())]
     words += [f"not on {node}: {verdict.message}" for node, verdict in against.items() if node not in chosen]
     words += _of_others(findings.deal)
     if chosen:
@@ -152,6 +153,18 @@ def _variant_verdict(findings: Findings, variant: str, chosen: Mapping[str, int]
     if findings.wanted == 0:
         return Verdict(reason=Reason.SCALED_TO_ZERO, message="spec.replicas is 0")
     return Verdict(reason=Reason.NOT_OBSERVED, message="not placed yet")
+
+
+def _on_devices(findings: Findings, variant: str, node: str) -> str:
+    """On what accelerators, if any."""
+    targets = findings.deal.targets if findings.deal is not None else ()
+    needs = [each.need for each in targets if (each.node, each.content.variant) == (node, variant)]
+    seat = findings.seats.get(node)
+    devices = seat.facts.devices if seat is not None and seat.facts is not None else ()
+    if not needs or not needs[0].devices or not devices:
+        return ""
+    able = [each for each in devices if not needs[0].among or each.id in needs[0].among]
+    return f" ({needs[0].devices} × {able[0].product}, {in_words(needs[0].each)} each)"
 
 
 def _slots(findings: Findings) -> tuple[SlotReport, ...]:
@@ -251,7 +264,9 @@ def _placed(findings: Findings) -> ConditionReport:
     if not findings.wanted:
         return _condition("Placed", _TRUE, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
     words = ", ".join(
-        f"{target.replicas} × {target.content.variant} on {target.node}" for target in findings.deal.targets
+        f"{each.replicas} × {each.content.variant} on {each.node}"
+        f"{_on_devices(findings, each.content.variant, each.node)}"
+        for each in findings.deal.targets
     )
     return _condition("Placed", _TRUE, Reason.CHOSEN, words)
 

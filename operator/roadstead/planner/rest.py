@@ -25,7 +25,8 @@ class Post(NamedTuple):
     node: Node
     pool: Pool | None
     closed: Mapping[str, str]
-    measured: tuple[tuple[tuple[str, int], ...], tuple[tuple[str, float], ...]]
+    measured: tuple[tuple[tuple[str, float], ...], ...]
+    """Memory, speeds and waits."""
     silence: Silence
     """Of its agent."""
 
@@ -84,7 +85,7 @@ def _post(seat: Seat | None) -> Post | None:
         node=seat.node,
         pool=seat.pool,
         closed=seat.closed,
-        measured=(facts.measured_bytes, facts.measured_speeds) if facts is not None else ((), ()),
+        measured=(facts.measured_bytes, facts.measured_speeds, facts.measured_waits) if facts is not None else (),
         silence=silence(seat.agent),
     )
 

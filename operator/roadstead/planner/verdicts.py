@@ -76,7 +76,9 @@ def _way_on(
         return ways
     against: list[Verdict] = []
     for need in ways:
-        verdict = too_slow(content, facts, case.spec, case.view, _devices(facts, need)) or _no_room(need, facts, room)
+        verdict = too_slow(content, facts, case.spec, case.view, devices_for(need, facts)) or _no_room(
+            need, facts, room
+        )
         if verdict is None:
             return need
         against.append(verdict)
@@ -84,8 +86,8 @@ def _way_on(
     return Verdict(reason=first.reason, message="; ".join(dict.fromkeys(each.message for each in against)))
 
 
-def _devices(facts: AgentFacts, need: Need) -> tuple[Device, ...]:
-    """Some that it would run on: they are alike."""
+def devices_for(need: Need, facts: AgentFacts) -> tuple[Device, ...]:
+    """Some of the node's that it would run on: they are alike."""
     able = [each for each in facts.devices if not need.among or each.id in need.among]
     return tuple(able[: need.devices])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from roadstead.domain.inventory import Device, Vendor
 from roadstead.domain.model import ModelKey, VariantSpec
 from roadstead.domain.slot import Slot
@@ -51,6 +54,7 @@ async def test_a_card_that_has_room_is_used_before_a_processor() -> None:
     assert (slot.shape.devices, slot.groups) == (1, (("gpu-0",),))
     assert 15 * GIB < slot.device_bytes < 20 * GIB
     assert slot.memory_bytes < 2 * GIB
+    assert "1 × large on b-gpu (1 × NVIDIA-L4, 1" in fleet.condition(key, "Placed")[2]
 
 
 async def test_several_small_models_share_a_card_until_it_is_full() -> None:
@@ -134,3 +138,37 @@ async def test_a_new_operator_leaves_every_card_as_it_is() -> None:
     await fleet.settle()
     assert fleet.normalised() == before
     assert len(fleet.writes) == written
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+async def test_neither_cards_nor_hosts_are_ever_promised_more_than_they_have(data: st.DataObject) -> None:
+    def machine() -> MemoryNode:
+        sizes = data.draw(st.lists(st.sampled_from([8, 16, 24]), max_size=3), label="cards")
+        product = {8: "NVIDIA-T1000", 16: "Tesla-T4", 24: "NVIDIA-L4"}
+        cards = [card(f"gpu-{at}", size, product[size], (7, 5)) for at, size in enumerate(sizes)]
+        return node(*cards, host=data.draw(st.sampled_from([4, 8, 24, 64]), label="host"))
+
+    fleet = fleet_of(**{f"node_{at}": machine() for at in range(data.draw(st.integers(1, 3), label="nodes"))})
+    fleet.watch = lambda: _check_promises(fleet)
+    for at in range(data.draw(st.integers(1, 5), label="models")):
+        ladder = data.draw(st.sampled_from([(LARGE,), (SMALL,), (LARGE, SMALL)]), label="ladder")
+        replicas, priority = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 2))
+        fleet.apply(f"model-{at % 3}", *ladder, replicas=replicas, priority=priority)
+        for _ in range(data.draw(st.integers(0, 4), label="turns")):
+            await fleet.turn()
+            fleet.step()
+    await fleet.settle(limit=200)
+
+
+def _check_promises(fleet: MemoryFleet) -> None:
+    placed = [app.slot for app in fleet.applications.values() if app.configured]
+    for name, machine in fleet.nodes.items():
+        there = [slot for slot in placed if slot.node == name]
+        assert sum(slot.memory_bytes * slot.replicas for slot in there) <= machine.budget
+        for each in machine.devices:
+            held = [slot.device_bytes for slot in there for group in slot.groups if each.id in group]
+            assert sum(held) <= each.memory_bytes
+        for slot in there:
+            assert len(slot.groups) == (slot.replicas if slot.shape.devices else 0)
+            assert all(len(set(group)) == slot.shape.devices for group in slot.groups)
