@@ -16,6 +16,7 @@ from roadstead.planner.explain import explain
 from roadstead.planner.ladder import Ladder, resolved
 from roadstead.planner.releases import contents_of
 from roadstead.planner.rest import grounds
+from roadstead.planner.suitability.capability import BuiltEngine
 from roadstead.planner.suitability.rows import Backend, Engine
 from roadstead.planner.survey import survey
 from roadstead.planner.view import View
@@ -78,21 +79,26 @@ def test_a_build_of_which_nothing_is_said_runs_on_processors_alone() -> None:
     found = built(ENGINE)
 
     assert found is not None
-    assert (found.engine, found.backends, found.name) == (Engine.LLAMA_CPP, {Backend.CPU}, "LlamaCpp")
+    assert found == BuiltEngine(engine=Engine.LLAMA_CPP, version="", backends=frozenset({Backend.CPU}))
+    assert found.name == "LlamaCpp"
 
 
 def test_what_a_pool_says_of_a_build_is_what_the_tables_are_asked_with() -> None:
     found = built(described(VLLM, capability=(7, 5)))
 
     assert found is not None
-    assert (found.numbers, found.backends, found.capability) == ((0, 33, 0), {Backend.CUDA}, (7, 5))
+    assert found == BuiltEngine(
+        engine=Engine.VLLM, version="0.33.0", backends=frozenset({Backend.CUDA}), capability=(7, 5)
+    )
 
 
 def test_a_build_of_vllm_for_gaudi_has_the_plugin_without_which_there_is_none() -> None:
     gaudi, nvidia = built(described(VLLM, backends=frozenset({"HPU"}))), built(VLLM)
 
-    assert gaudi is not None and nvidia is not None  # noqa: PT018 - one fact
-    assert (gaudi.plugins, nvidia.plugins) == ({"vllm-gaudi"}, frozenset())
+    assert gaudi is not None
+    assert nvidia is not None
+    assert gaudi.plugins == {"vllm-gaudi"}
+    assert nvidia.plugins == frozenset()
 
 
 def test_a_backend_of_a_later_version_is_passed_over() -> None:
