@@ -21,17 +21,20 @@ from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import Known, ObservedSlot
 from roadstead.planner.assignment.problem import Demand, Machine, Option, Problem, Shape
+from roadstead.planner.needs import Need
 from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.speed import has_speed, too_slow
 from roadstead.planner.view import View
-from roadstead.planner.worth import FOR_WEIGHTS, worth_of
+from roadstead.planner.worth import FOR_ACCELERATORS, FOR_WEIGHTS, worth_of
 
 _AMPLE = 2
 """Room for everybody's best, so many times over: then nothing has to be weighed up."""
 _ANYBODY = ModelSpec(served_name="", variants=())
 
+Ways = Callable[[Content, Seat], tuple[Need, ...]]
+"""What a replica of a content may need on a node, in every way in which it can be run there, whatever is free."""
 Offers = tuple[tuple[str, str], ...]
 """Node and content hash, for each replica that should be started."""
 
@@ -92,7 +95,7 @@ def _too_slow(contents: tuple[Content, ...], spec: ModelSpec, view: View) -> Ite
         (content.hash, name)
         for content in contents
         for name, facts in known.items()
-        if too_slow(content, facts, spec, view) is not None
+        if not facts.devices and too_slow(content, facts, spec, view) is not None
     )
 
 
@@ -105,6 +108,8 @@ class _Kind(NamedTuple):
     """Of the node's those that somebody selects by."""
     engines: frozenset[tuple[str, str]]
     """Engine and image that can be started."""
+    hardware: tuple[tuple[object, ...], ...]
+    """Accelerators."""
 
 
 def allot(
@@ -112,17 +117,14 @@ def allot(
     *,
     seats: Mapping[str, Seat],
     rooms: Rooms,
-    needs: Callable[[Content, Seat], int],
+    ways: Ways,
     holders: Callable[[str], frozenset[str]],
 ) -> Allotment:
-    """Offers; none where there is nothing to weigh up.
-
-    ``needs`` is the bytes of a content on a node, ``holders`` the nodes that have an artifact.
-    """
-    hopeful = _not_too_large(wanted, seats, rooms, needs)
+    """Offers; none where there is nothing to weigh up. ``holders`` are the nodes that have an artifact."""
+    hopeful = _not_too_large(wanted, seats, rooms, ways)
     if len(hopeful) < 2:
         return Allotment()
-    fleet = _Fleet(hopeful, seats, rooms, needs)
+    fleet = _Fleet(hopeful, seats, rooms, ways)
     able = [each for each in hopeful if fleet.may_fit(each)]
     if len(able) < 2 or fleet.has_ample_room(able):
         return Allotment()
@@ -136,16 +138,25 @@ def allot(
     return Allotment(offers={uid: tuple(offers) for uid, offers in found.items()}, gap=solution.gap)
 
 
-def _not_too_large(
-    wanted: Iterable[Wanted], seats: Mapping[str, Seat], rooms: Rooms, needs: Callable[[Content, Seat], int]
-) -> tuple[Wanted, ...]:
+def _not_too_large(wanted: Iterable[Wanted], seats: Mapping[str, Seat], rooms: Rooms, ways: Ways) -> tuple[Wanted, ...]:
     """Those that the emptiest node could take, were it open to them: a quick look, for those that wait for long."""
     largest = max((rooms.free(name) for name in seats), default=0)
-    alike = {seat.facts.isa: seat for seat in seats.values() if seat.facts is not None}
+    alike = {(seat.facts.isa, _hardware(seat)): seat for seat in seats.values() if seat.facts is not None}
     return tuple(
         each
         for each in wanted
-        if any(needs(content, seat) <= largest for content in each.contents for seat in alike.values())
+        if any(
+            need.host <= largest for content in each.contents for seat in alike.values() for need in ways(content, seat)
+        )
+    )
+
+
+def _hardware(seat: Seat) -> tuple[tuple[object, ...], ...]:
+    """The accelerators of a node by what they are, whatever is free on them."""
+    devices = seat.facts.devices if seat.facts is not None else ()
+    return tuple(
+        (each.vendor, each.product, each.memory_bytes, each.compute_capability, each.mig_profile, each.sharing)
+        for each in devices
     )
 
 
@@ -157,10 +168,10 @@ class _Fleet:
         wanted: tuple[Wanted, ...],
         seats: Mapping[str, Seat],
         rooms: Rooms,
-        needs: Callable[[Content, Seat], int],
+        ways: Ways,
     ) -> None:
         self._rooms = rooms
-        self._needs = needs
+        self._ways_on = ways
         self._builds = {(each.engine, each.engine_image) for model in wanted for each in model.contents}
         self._keys = {key for model in wanted for key, _ in model.spec.placement.node_selector}
         self._seats: defaultdict[_Kind, list[Seat]] = defaultdict(list)
@@ -177,19 +188,30 @@ class _Fleet:
             engines=frozenset(
                 build for build in self._builds if engine_verdict(seat, engine=build[0], image=build[1]) is None
             ),
+            hardware=_hardware(seat),
         )
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
         return tuple(
-            Machine(name=seat.node.name, kind=self._names[kind], host_bytes=self._rooms.free(seat.node.name))
+            Machine(
+                name=seat.node.name,
+                kind=self._names[kind],
+                devices=self._devices(kind, seat.node.name),
+                host_bytes=self._rooms.free(seat.node.name),
+            )
             for kind, seats in self._seats.items()
             for seat in seats
         )
 
+    def _devices(self, kind: _Kind, node: str) -> tuple[int, ...]:
+        """What is free on each; none where they differ, which placement looks at one by one."""
+        alike = len(set(kind.hardware)) == 1
+        return tuple(max(0, free) for _, free in self._rooms.room(node).devices) if alike else ()
+
     @cached_property
     def _free(self) -> Mapping[_Kind, tuple[int, int]]:
-        """In all, and on the emptiest."""
+        """Of the host, in all and on the emptiest."""
         found = {}
         for kind, seats in self._seats.items():
             free = [self._rooms.free(seat.node.name) for seat in seats]
@@ -200,21 +222,25 @@ class _Fleet:
     def _kind_on(self) -> Mapping[str, _Kind]:
         return {seat.node.name: kind for kind, seats in self._seats.items() for seat in seats}
 
-    def _ways(self, wanted: Wanted) -> Iterable[tuple[_Kind, int, Content, int]]:
-        """Kinds that it may be served on, and of each content its place in the ladder and the bytes it needs there."""
+    def _ways(self, wanted: Wanted) -> Iterable[tuple[_Kind, int, Content, Need]]:
+        """Kinds that it may be served on, and of each content its place in the ladder and what it may need there."""
         for kind, seats in self._seats.items():
             if selection_verdict(seats[0], wanted.spec) is None:
                 for place, content in enumerate(wanted.contents):
                     if (content.engine, content.engine_image) in kind.engines:
-                        yield kind, place, content, self._needs(content, seats[0])
+                        for need in self._ways_on(content, seats[0]):
+                            if not need.devices or len(set(kind.hardware)) == 1:
+                                yield kind, place, content, need
 
     def may_fit(self, wanted: Wanted) -> bool:
         """Whether any of it has room on any node now."""
-        return any(needed <= self._free[kind][1] for kind, _, _, needed in self._ways(wanted))
+        return any(need.host <= self._free[kind][1] for kind, _, _, need in self._ways(wanted))
 
     def has_ample_room(self, able: list[Wanted]) -> bool:
         """Whether everybody's best fits wherever he may go, whatever the others take."""
-        best = {each.uid: {kind: needed for kind, place, _, needed in self._ways(each) if place == 0} for each in able}
+        if any(kind.hardware for kind in self._seats):
+            return False  # of accelerators too many things can be short
+        best = {each.uid: {kind: need.host for kind, place, _, need in self._ways(each) if place == 0} for each in able}
         if not all(best.values()):
             return False
         everything = sum(each.replicas * max(best[each.uid].values()) for each in able)
@@ -238,10 +264,12 @@ class _Fleet:
                 Option(
                     rung=content.hash,
                     kind=self._names[kind],
-                    shape=Shape(host_bytes=needed),
-                    utility=worth[place].total + FOR_WEIGHTS * ((content.hash, kind) in held),
+                    shape=Shape(devices=need.devices, device_bytes=need.each, host_bytes=need.host),
+                    utility=worth[place].total
+                    + FOR_WEIGHTS * ((content.hash, kind) in held)
+                    + FOR_ACCELERATORS * (need.devices > 0),
                 )
-                for kind, place, content, needed in self._ways(wanted)
+                for kind, place, content, need in self._ways(wanted)
             ),
             spread=True,
             barred=wanted.barred,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.deal import Target
+from roadstead.planner.needs import Need, need_of_slot, takes_of
 from roadstead.planner.nodes import Haste, Seat, haste
 from roadstead.planner.rooms import Rooms
 
@@ -35,10 +36,10 @@ def bridges_over(
     for slot in sorted(able, key=lambda slot: (-slot.ready, slot.name)):
         if missing > 0 and haste(seats, slot) is Haste.NONE:
             pillars[slot.node, slot.content] = slot
-            rooms.take(slot.node, slot.replicas * slot.memory_bytes)
+            rooms.take(slot.node, *takes_of(slot))
             missing -= slot.replicas
     more: Counter[tuple[str, str]] = Counter()
-    sizes: dict[str, int] = {}
+    needs: dict[str, Need] = {}
     for slot in sorted(able, key=lambda slot: slot.name):
         if haste(seats, slot) is not Haste.CLOSING:
             continue
@@ -48,16 +49,18 @@ def bridges_over(
             if not nodes:
                 break
             node = min(nodes, key=lambda node: (more[node, content.hash], -rooms.free(node), node))
-            rooms.take(node, slot.memory_bytes)
+            need = need_of_slot(slot)
+            if (take := rooms.room(node).spot(need)) is not None:
+                rooms.take(node, take)
             more[node, content.hash] += 1
-            sizes[content.hash] = slot.memory_bytes
+            needs[content.hash] = need
             missing -= 1
     return tuple(
         Target(
             node=node,
             content=stamps[content][0],
             replicas=more[node, content] + (kept.replicas if kept is not None else 0),
-            memory_bytes=kept.memory_bytes if kept is not None else sizes[content],
+            need=need_of_slot(kept) if kept is not None else needs[content],
             kept=kept,
             release=kept.release if kept is not None else stamps[content][1],
         )

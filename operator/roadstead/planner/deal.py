@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from roadstead.domain.plan import Resolve, Verdict
 from roadstead.domain.release import Content
 from roadstead.domain.snapshot import ObservedSlot
+from roadstead.planner.needs import Need, Take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +18,14 @@ class Target:
     node: str
     content: Content
     replicas: int
-    memory_bytes: int
+    need: Need
+    """Of each replica."""
     kept: ObservedSlot | None
     """The slot that already is there for it."""
     release: int
     """Number that the slot is stamped with."""
-    claimed: int = 0
-    """Of the replicas, those that wait for room which models of lower priority give up."""
+    claimed: tuple[Take, ...] = ()
+    """Of the replicas, what those will have that wait for room which models of lower priority give up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

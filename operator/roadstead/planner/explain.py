@@ -20,7 +20,7 @@ from roadstead.planner.builds import no_engine
 from roadstead.planner.fleet import plan
 from roadstead.planner.ladder import Askable, Ladder, resolve_ladder
 from roadstead.planner.ladder import Rung as LadderRung
-from roadstead.planner.needs import memory_of
+from roadstead.planner.needs import Take, memory_of
 from roadstead.planner.options import Look
 from roadstead.planner.quality import best_first, figure
 from roadstead.planner.releases import choose_release, contents_of, selected_builds
@@ -114,7 +114,8 @@ def _rooms(report: ModelReport, reports: Iterable[ModelReport], seen: Survey) ->
         for place in other.places:
             content, more = seen.view.content(place.content), place.replicas - there.get((place.node, place.content), 0)
             if more > 0 and content is not None:
-                rooms.take(place.node, more * memory_of(content, seen.seats[place.node]))
+                take = Take(memory_of(content, seen.seats[place.node]))
+                rooms.take(place.node, *(take for _ in range(more)))
     return rooms
 
 

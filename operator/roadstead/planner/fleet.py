@@ -36,7 +36,6 @@ from roadstead.planner.deal import Deal
 from roadstead.planner.departure import plan_departure
 from roadstead.planner.ladder import PROGRESS, RETRY, Askable, Ladder, resolve_ladder
 from roadstead.planner.names import grant_names
-from roadstead.planner.needs import memory_of
 from roadstead.planner.nodes import Seat
 from roadstead.planner.orphans import Orphans, find_orphans, orphaned_weights
 from roadstead.planner.placement import deal_replicas
@@ -52,6 +51,7 @@ from roadstead.planner.survey import survey
 from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
 from roadstead.planner.view import View, configured
+from roadstead.planner.ways import needs_on
 
 _ORDER: Final = (
     SetFinalizer,
@@ -137,7 +137,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         [each.wanted for each in found.values() if isinstance(each, _Awake) and each.wanted is not None],
         seats=places,
         rooms=rooms,
-        needs=memory_of,
+        ways=lambda content, seat: needs_on(content, seat, view),
         holders=view.holders,
     )
     for model in models:

@@ -1,29 +1,100 @@
-"""What a replica of a content takes of a node's memory."""
+"""What a replica takes of a node's memory: of the host, and of each accelerator that it runs on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
+from roadstead.domain.quantity import in_words
 from roadstead.domain.release import Content
+from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.engine_args import cache_types
-from roadstead.planner.memory.llama_cpp import estimate_llama_cpp
+from roadstead.planner.memory.llama_cpp import estimate_llama_cpp, needs_of_llama_cpp
+from roadstead.planner.memory.needs import Needs
+from roadstead.planner.memory.vllm import needs_of_vllm
 from roadstead.planner.nodes import Seat
+from roadstead.planner.suitability.rows import Engine
+
+
+class Need(NamedTuple):
+    """Bytes of one replica, wherever it finds them."""
+
+    host: int
+    devices: int = 0
+    """How many accelerators; 0: it runs on the processor."""
+    each: int = 0
+    """Bytes on each of them."""
+    among: frozenset[str] = frozenset()
+    """Ids of the accelerators that it may run on; none listed means any."""
+
+    def __str__(self) -> str:
+        if not self.devices:
+            return in_words(self.host)
+        number = "a device" if self.devices == 1 else f"each of {self.devices} devices"
+        return f"{in_words(self.each)} on {number} and {in_words(self.host)} of the host"
+
+
+class Take(NamedTuple):
+    """What one replica has, or will have, of a node."""
+
+    host: int
+    each: int = 0
+    devices: tuple[str, ...] = ()
+    """Ids."""
 
 
 def memory_of(content: Content, seat: Seat) -> int:
-    """Bytes a replica of this content needs on this node."""
+    """Bytes a replica of this content needs on this node's processor."""
     return bytes_needed(content, seat.facts.isa if seat.facts is not None else ())
 
 
-@lru_cache(maxsize=1 << 12)
+def need_of(content: Content, seat: Seat, devices: int) -> Need:
+    """On so many of the node's accelerators, or with 0 on its processor."""
+    return _need(content, seat.facts.isa if seat.facts is not None else (), devices)
+
+
 def bytes_needed(content: Content, isa: tuple[str, ...]) -> int:
-    """The same by the instruction set of the node, which decides what is repacked."""
-    keys, values = cache_types(content.engine_args)
-    return estimate_llama_cpp(
-        content.artifact.facts,
-        context_tokens=content.context_tokens,
-        concurrency=content.concurrency,
+    """On a processor with this instruction set, which decides what is repacked."""
+    return _need(content, isa, 0).host
+
+
+@lru_cache(maxsize=1 << 12)
+def _need(content: Content, isa: tuple[str, ...], devices: int) -> Need:
+    facts, (keys, values) = content.artifact.facts, cache_types(content.engine_args)
+    tokens, sequences = content.context_tokens, content.concurrency
+    if content.engine == Engine.VLLM:
+        return _surely(needs_of_vllm(facts, context_tokens=tokens, concurrency=sequences, devices=devices), devices)
+    if not devices:
+        estimate = estimate_llama_cpp(
+            facts, context_tokens=tokens, concurrency=sequences, isa=isa, keys=keys, values=values
+        )
+        return Need(estimate.total)
+    needs = needs_of_llama_cpp(
+        facts,
+        context_tokens=tokens,
+        concurrency=sequences,
         isa=isa,
         keys=keys,
         values=values,
-    ).total
+        devices=devices,
+    )
+    return _surely(needs, devices)
+
+
+def _surely(needs: Needs, devices: int) -> Need:
+    """What it runs with for certain."""
+    return Need(needs.host.most + needs.page_cache, devices, needs.device.most)
+
+
+def need_of_slot(slot: ObservedSlot) -> Need:
+    """What each of its replicas was promised."""
+    return Need(slot.memory_bytes, slot.devices, slot.device_bytes)
+
+
+def takes_of(slot: ObservedSlot, replicas: int | None = None) -> Iterator[Take]:
+    """What its replicas were promised, or the last so many of them."""
+    first = 0 if replicas is None else slot.replicas - replicas
+    for index in range(max(0, first), slot.replicas):
+        group = slot.groups[index] if index < len(slot.groups) else ()
+        yield Take(slot.memory_bytes, slot.device_bytes, group)

@@ -16,7 +16,7 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead.domain.supposition import Place
-from roadstead.planner.needs import memory_of
+from roadstead.planner.needs import Take, memory_of
 from roadstead.planner.nodes import Seat, start_verdict
 from roadstead.planner.quality import below_floor
 from roadstead.planner.rooms import Rooms
@@ -63,8 +63,8 @@ class Look:
         seat = self.seen.seats[option.nodes[0]]
         placed = self._placed_on(seat.node.name)
         content, _ = self._content(option.variant, seat, placed)
-        taken = sum(placed.get(each.hash, 0) * memory_of(each, seat) for each in self.contents)
-        room = max(0, self.rooms.free(seat.node.name) - taken)
+        taken = [Take(memory_of(each, seat)) for each in self.contents for _ in range(placed.get(each.hash, 0))]
+        room = self.rooms.room(seat.node.name).less(taken)
         verdict = start_verdict(seat, self.spec) or content_verdict(self.case, content, seat, room=room)
         words = "has a replica already: nodes without one come first"
         return verdict or Verdict(reason=Reason.OUTRANKED, message=words)
@@ -115,7 +115,7 @@ class Look:
         unfit = below_floor(content, self.spec) or start_verdict(seat, self.spec)
         if unfit is not None:
             return unfit
-        verdict = content_verdict(self.case, content, seat, room=self.rooms.free(seat.node.name))
+        verdict = content_verdict(self.case, content, seat, room=self.rooms.room(seat.node.name))
         if verdict is not None and asks_first(self.case, content, seat.node.name):
             return Verdict(reason=Reason.RESOLVING, message="nobody has looked for its file there yet")
         return verdict

@@ -14,7 +14,7 @@ exclusive, cores are shared.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,14 +30,14 @@ from roadstead.domain.snapshot import ObservedSlot
 from roadstead.planner.allotment import Offers
 from roadstead.planner.bridges import bridges_over
 from roadstead.planner.deal import Deal, Target
-from roadstead.planner.needs import bytes_needed, memory_of
+from roadstead.planner.needs import Need, Take, bytes_needed, need_of_slot, takes_of
 from roadstead.planner.nodes import Seat, haste, selection_verdict, start_verdict
 from roadstead.planner.preemption import Claims, Sacrifice
 from roadstead.planner.quality import below_floor, best_first, quality
 from roadstead.planner.rankings import Ranking, Rankings
-from roadstead.planner.rooms import Rooms
+from roadstead.planner.rooms import Room, Rooms
 from roadstead.planner.standing import look_at_standing
-from roadstead.planner.verdicts import Case, asks_first, content_verdict
+from roadstead.planner.verdicts import Case, asks_first, content_verdict, need_on
 from roadstead.planner.view import View
 
 _EXPLAINED = 8
@@ -68,8 +68,12 @@ class _Table(Case):
     """By node and content hash."""
     holders: dict[str, frozenset[str]] = field(default_factory=dict)
     """By content hash, nodes that have its artifact or are fetching it."""
-    claimed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Of these, what waits for room that others give up."""
+    needs: dict[tuple[str, str], Need] = field(default_factory=dict)
+    """What each of them takes: all replicas of a content on a node run alike."""
+    takes: defaultdict[tuple[str, str], list[Take]] = field(default_factory=lambda: defaultdict(list))
+    """What each of the replicas has, or will have."""
+    claimed: defaultdict[tuple[str, str], list[Take]] = field(default_factory=lambda: defaultdict(list))
+    """Of these, those that wait for room which others give up."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
 
     def on(self, node: str) -> int:
@@ -84,6 +88,8 @@ class _Claimable(NamedTuple):
     """The least comes first. Weights that are there keep a claim where it is, once it has begun."""
     node: str
     content: Content
+    need: Need
+    take: Take
     sacrifice: Sacrifice
 
 
@@ -134,7 +140,9 @@ def deal_replicas(
             kept[slot.node, slot.content] = slot
             without = min(slot.replicas, crowded.get(slot.name, 0))
             table.counts[slot.node, slot.content] = slot.replicas - without
-            table.rooms.take(slot.node, -without * slot.memory_bytes)
+            table.needs[slot.node, slot.content] = need_of_slot(slot)
+            table.takes[slot.node, slot.content] = list(takes_of(slot))[: slot.replicas - without]
+            table.rooms.give_back(slot.node, takes_of(slot, without))
     _shrink(table, model.checked_spec.replicas)
     if _grow(table, model.checked_spec.replicas, offers) and claims.may_claim(model):
         _claim(table, model, claims)
@@ -185,8 +193,7 @@ def _count_on_what_ends(table: _Table, slots: tuple[ObservedSlot, ...]) -> None:
         seat = table.seats.get(slot.node)
         if slot.configured or seat is None or seat.facts is None:
             continue
-        held = sum(lease.bytes for lease in seat.facts.leases if lease.slot == slot.name)
-        table.rooms.count_on(slot.node, held)
+        table.rooms.count_on(slot.node, [lease for lease in seat.facts.leases if lease.slot == slot.name])
         table.own.add(slot.node)
 
 
@@ -199,7 +206,7 @@ def _still_best(table: _Table, slot: ObservedSlot) -> bool:
     seat = table.seats[slot.node]
     if seat.facts is None:
         return True  # nothing is moved on missing knowledge
-    room = table.rooms.free(slot.node) + slot.memory_bytes
+    room = table.rooms.room(slot.node).plus(takes_of(slot, 1))
     for content in table.contents:
         if content.hash == slot.content:
             return True
@@ -215,6 +222,7 @@ def _shrink(table: _Table, replicas: int) -> None:
         dealt = [place for place, count in table.counts.items() if count]
         worst = max(dealt, key=lambda at: (table.on(at[0]), rungs[at[1]], -table.rooms.free(at[0]), *at))
         table.counts[worst] -= 1
+        table.takes[worst].pop()
 
 
 def _grow(table: _Table, replicas: int, offers: Offers) -> bool:
@@ -247,13 +255,28 @@ def _starts(table: _Table, node: str, content: Content) -> bool:
     seat = table.seats.get(node)
     if seat is None or start_verdict(seat, table.spec) is not None:
         return False
-    return content_verdict(table, content, seat, room=table.rooms.free(node)) is None
+    return not isinstance(_need(table, seat, content, table.rooms.room(node)), Verdict)
+
+
+def _need(table: _Table, seat: Seat, content: Content, room: Room) -> Need | Verdict:
+    """What one more replica would take there; or why it may not."""
+    return need_on(table, content, seat, room=room, like=table.needs.get((seat.node.name, content.hash)))
 
 
 def _put(table: _Table, node: str, content: Content) -> None:
+    """Deal a replica to a node that has room for it."""
+    room = table.rooms.room(node)
+    need = _need(table, table.seats[node], content, room)
+    if not isinstance(need, Verdict) and (take := room.spot(need)) is not None:
+        _deal(table, node, content, need, take)
+
+
+def _deal(table: _Table, node: str, content: Content, need: Need, take: Take) -> None:
     table.counts[node, content.hash] += 1
+    table.needs[node, content.hash] = need
+    table.takes[node, content.hash].append(take)
     table.own.add(node)
-    table.rooms.take(node, memory_of(content, table.seats[node]))
+    table.rooms.take(node, take)
 
 
 def _claim(table: _Table, model: Model, claims: Claims) -> None:
@@ -264,8 +287,8 @@ def _claim(table: _Table, model: Model, claims: Claims) -> None:
             return
         at_once = table.seats[found.node].has(found.content.artifact)
         claims.claim(model, found.sacrifice, at_once=at_once)
-        _put(table, found.node, found.content)
-        table.claimed[found.node, found.content.hash] += 1
+        _deal(table, found.node, found.content, found.need, found.take)
+        table.claimed[found.node, found.content.hash].append(found.take)
 
 
 def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimable]:
@@ -275,28 +298,37 @@ def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimab
             continue
         room = claims.room(node, model, table.rooms)
         for rung, content in enumerate(table.contents):
-            if content_verdict(table, content, seat, room=room) is None:
-                sacrifice = claims.sacrifice(node, model, memory_of(content, seat), table.rooms)
+            need = _need(table, seat, content, room)
+            if not isinstance(need, Verdict) and (take := room.spot(need)) is not None:
+                sacrifice = claims.sacrifice(node, model, need, table.rooms)
                 drawn = node in table.holders[content.hash]
                 order = (table.on(node), *sacrifice.cost[:2], not drawn, sacrifice.cost[2], rung, node)
-                yield _Claimable(order=order, node=node, content=content, sacrifice=sacrifice)
+                yield _Claimable(order=order, node=node, content=content, need=need, take=take, sacrifice=sacrifice)
 
 
 def _better(table: _Table) -> None:
     """Deal one replica of the worst variant anew, where a better one has room *beside* it.
 
     So nothing serves less meanwhile, and afterwards as much is free as the worse one needed. Replicas are not crowded
-    together for it, and nothing is moved away from a node of which nothing is known.
+    together for it, none goes from an accelerator to a processor, and nothing is moved away from a node of which
+    nothing is known.
     """
     worst = _worst(table)
     if worst is None:
         return
-    better = _better_than(table, worst[1])
-    offer = next(((worst[0], content) for content in better if _starts(table, worst[0], content)), None)
-    offer = offer or _best_offer(table)
-    if offer is not None and offer[1] in better and (offer[0] == worst[0] or not table.on(offer[0])):
-        table.counts[worst[0], worst[1].hash] -= 1
-        _put(table, *offer)
+    at, content = worst
+    better = _better_than(table, content)
+    offers = [(at, each) for each in better if _starts(table, at, each)]
+    if not offers and (elsewhere := _best_offer(table)) is not None:
+        offers = [elsewhere] if elsewhere[1] in better and not table.on(elsewhere[0]) else []
+    accelerated = table.needs[at, content.hash].devices > 0
+    for node, each in offers:
+        need = _need(table, table.seats[node], each, table.rooms.room(node))
+        if not isinstance(need, Verdict) and (need.devices or not accelerated):
+            table.counts[at, content.hash] -= 1
+            table.takes[at, content.hash].pop()
+            _put(table, node, each)
+            return
 
 
 def _worst(table: _Table) -> tuple[str, Content] | None:
@@ -331,7 +363,8 @@ def _best_offer(table: _Table) -> tuple[str, Content] | None:
             if content is not None:
                 offers[node] = content
                 bar = table.contents.index(content)
-            if content is not None or table.rooms.free(node) < table.least:
+            scarce = table.rooms.free(node) < table.least and not table.rooms.room(node).devices
+            if content is not None or scarce:
                 break
     for node in _emptiest_holders(table):
         if node not in offers and (content := _offer(table, node)) is not None:
@@ -365,9 +398,9 @@ def _offer(table: _Table, node: str) -> Content | None:
     if seat is None or node in table.refused:
         return None
     if start_verdict(seat, table.spec) is None:
-        room = table.rooms.free(node)
+        room = table.rooms.room(node)
         for content in table.contents:
-            if content_verdict(table, content, seat, room=room) is None:
+            if not isinstance(_need(table, seat, content, room), Verdict):
                 if node not in table.unasked:
                     return content
                 break  # a better one may be had here: the answer is a turn away
@@ -400,16 +433,16 @@ def _explain_node(table: _Table, seat: Seat) -> None:
             best = content
         chosen = table.counts[seat.node.name, content.hash] > 0
         if chosen and short:  # why not one more of it
-            verdict = content_verdict(table, content, seat, room=table.rooms.free(seat.node.name))
+            verdict = content_verdict(table, content, seat, room=table.rooms.room(seat.node.name))
         if verdict is not None and (short or not chosen):
             table.refusals[content.variant, seat.node.name] = verdict
 
 
-def _room_with_own(table: _Table, seat: Seat) -> int:
+def _room_with_own(table: _Table, seat: Seat) -> Room:
     """What a person compares with: the room this model has on the node, with what it already uses there."""
     node = seat.node.name
-    own = sum(table.counts[node, content.hash] * memory_of(content, seat) for content in table.contents)
-    return table.rooms.free(node) + own
+    own = [take for (at, _), takes in table.takes.items() if at == node for take in takes]
+    return table.rooms.room(node).plus(own)
 
 
 def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], release: Release) -> tuple[Target, ...]:
@@ -419,12 +452,10 @@ def _targets(table: _Table, kept: Mapping[tuple[str, str], ObservedSlot], releas
             node=node,
             content=by_hash[content],
             replicas=count,
-            memory_bytes=kept[node, content].memory_bytes
-            if (node, content) in kept
-            else memory_of(by_hash[content], table.seats[node]),
+            need=table.needs[node, content],
             kept=kept.get((node, content)),
             release=release.number,
-            claimed=table.claimed[node, content],
+            claimed=tuple(table.claimed[node, content]),
         )
         for (node, content), count in sorted(table.counts.items())
         if count

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from roadstead.domain.model import Model
 from roadstead.domain.snapshot import ObservedSlot
-from roadstead.planner.crowding import fewest, yielding
+from roadstead.planner.crowding import yielding
+from roadstead.planner.needs import Need, Take, takes_of
 from roadstead.planner.nodes import Seat
-from roadstead.planner.rooms import Rooms
+from roadstead.planner.rooms import Room, Rooms
 from roadstead.planner.view import View, configured
 
 
@@ -64,25 +66,34 @@ class Claims:
         """Those on which room could become free."""
         return (name for name, seat in self._seats.items() if seat.facts is not None and self._view.slots_on(name))
 
-    def room(self, node: str, model: Model, rooms: Rooms) -> int:
-        """Bytes for the model there, if everybody left who has to give way to it."""
-        return self._coming(node, model, rooms) + sum(slot.memory_bytes for slot in self._lower(node, model))
+    def room(self, node: str, model: Model, rooms: Rooms) -> Room:
+        """What there would be for the model, if everybody left who has to give way to it."""
+        return self._coming(node, model, rooms).plus(each.take for each in self._lower(node, model))
 
-    def sacrifice(self, node: str, model: Model, needed: int, rooms: Rooms) -> Sacrifice:
-        """The fewest of those replicas without which ``needed`` bytes are free."""
-        short = needed - self._coming(node, model, rooms)
-        left: list[ObservedSlot] = []
+    def sacrifice(self, node: str, model: Model, need: Need, rooms: Rooms) -> Sacrifice:
+        """The fewest of those replicas without which there is room for one that needs so much."""
+        room = self._coming(node, model, rooms)
+        left: list[_Replica] = []
         spoken_for = Counter(self._claimed)
-        for slot in self._lower(node, model):
-            if spoken_for[slot.name] > 0:
-                spoken_for[slot.name] -= 1
-                short -= slot.memory_bytes
+        for each in self._lower(node, model):
+            if spoken_for[each.slot.name] > 0:
+                spoken_for[each.slot.name] -= 1
+                room = room.plus([each.take])
             else:
-                left.append(slot)
-        chosen = fewest(left, short)
+                left.append(each)
+        chosen: list[_Replica] = []
+        for each in left:
+            if room.spot(need) is not None:
+                break
+            chosen.append(each)
+            room = room.plus([each.take])
+        for each in list(chosen):  # what turned out not to be needed, because a later one is large
+            if room.less([each.take]).spot(need) is not None:
+                chosen.remove(each)
+                room = room.less([each.take])
         return Sacrifice(
-            replicas=Counter(slot.name for slot in chosen),
-            priority=max((self._models[slot.model].priority for slot in chosen), default=0),
+            replicas=Counter(each.slot.name for each in chosen),
+            priority=max((self._models[each.slot.model].priority for each in chosen), default=0),
         )
 
     def claim(self, model: Model, sacrifice: Sacrifice, *, at_once: bool) -> None:
@@ -92,17 +103,28 @@ class Claims:
             self.giving_way[slot] = self._claimed[slot]
             self.claimants[slot] = f"{model.key}, whose priority is {model.priority}"
 
-    def _coming(self, node: str, model: Model, rooms: Rooms) -> int:
+    def _coming(self, node: str, model: Model, rooms: Rooms) -> Room:
         """What is free there once everything has ended that is ending anyway; the model's own is counted already."""
         slots = self._view.slots_on(node)
         facts = self._seats[node].facts
         staying = {slot.name for slot in slots if slot.configured or slot.model == model.key}
-        ending = sum(lease.bytes for lease in (facts.leases if facts is not None else ()) if lease.slot not in staying)
+        ending = [lease for lease in (facts.leases if facts is not None else ()) if lease.slot not in staying]
         going = (slot for slot in configured(slots) if slot.model in self._deleting)
-        return rooms.once_free(node, ending) + sum(slot.memory_bytes * slot.replicas for slot in going)
+        return rooms.once_free(node, ending).plus(take for slot in going for take in takes_of(slot))
 
-    def _lower(self, node: str, model: Model) -> list[ObservedSlot]:
-        """Each replica's slot of lower models on a node, in the order in which they give way."""
+    def _lower(self, node: str, model: Model) -> list[_Replica]:
+        """Each replica of lower models on a node, in the order in which they give way."""
         known = (slot for slot in configured(self._view.slots_on(node)) if slot.model in self._models)
         lower = (slot for slot in known if self._models[slot.model].priority < model.priority)
-        return yielding(lower, self._view)
+        return [
+            _Replica(slot, take)
+            for slot in dict.fromkeys(yielding(lower, self._view))
+            for take in reversed(tuple(takes_of(slot)))
+        ]
+
+
+class _Replica(NamedTuple):
+    """One that could give way."""
+
+    slot: ObservedSlot
+    take: Take

@@ -1,7 +1,8 @@
 """Nodes in the order in which a model looks at them, so that it need not look at all of them.
 
-A ranking is of one placement policy: only nodes on which something may be started now, the one with the most free
-memory first. It follows what the plan promises meanwhile, because free memory can only fall while a plan is made.
+A ranking is of one placement policy: only nodes on which something may be started now, those with accelerators first,
+and of these the one with the most free memory. It follows what the plan promises meanwhile, because free memory can
+only fall while a plan is made.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ class Ranking:
         self.largest = largest
         """Bytes of the largest budget among them."""
         self._rooms = rooms
-        self._heap = [(-rooms.free(node), node) for node in nodes]
+        self._heap = [(*_order(rooms.rank(node)), node) for node in nodes]
         heapify(self._heap)
 
     @contextmanager
     def walk(self) -> Iterator[Iterator[str]]:
         """The nodes in order, each as it then ranks. One walk ends before the next begins."""
-        passed: list[tuple[int, str]] = []
+        passed: list[tuple[int, int, str]] = []
         yield self._popped(passed)
         for entry in passed:
             heappush(self._heap, entry)
 
-    def _popped(self, passed: list[tuple[int, str]]) -> Iterator[str]:
+    def _popped(self, passed: list[tuple[int, int, str]]) -> Iterator[str]:
         while self._heap:
-            noted, node = self._heap[0]
-            free = self._rooms.free(node)
-            if -noted != free:  # some of it was promised since
-                heapreplace(self._heap, (-free, node))
+            *noted, node = self._heap[0]
+            now = _order(self._rooms.rank(node))
+            if tuple(noted) != now:  # some of it was promised since
+                heapreplace(self._heap, (*now, node))
                 continue
             passed.append(heappop(self._heap))
             yield node
@@ -63,3 +64,8 @@ class Rankings:
             ranking = Ranking(list(open_to_it), self._rooms, largest=max(budgets, default=0))
             self._by_policy[spec.placement] = ranking
         return ranking
+
+
+def _order(rank: tuple[int, int]) -> tuple[int, int]:
+    """What ranks higher comes first."""
+    return (-rank[0], -rank[1])

@@ -19,6 +19,7 @@ from roadstead.domain.release import Release
 from roadstead.domain.slot import Shape, Slot
 from roadstead.domain.snapshot import Known, ObservedSlot, WeightPhase
 from roadstead.planner.deal import Deal, Target
+from roadstead.planner.needs import Take
 from roadstead.planner.nodes import Seat, engine_verdict, lost
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.view import View
@@ -75,7 +76,7 @@ def plan_transition(
         else:
             _start(steps, model, target=target, seat=seat, rooms=rooms)
     for target in deal.targets:  # after what starts now: a claim is met by what others give up
-        rooms.take(target.node, target.claimed * target.memory_bytes)
+        rooms.take(target.node, *target.claimed)
     if deal.missing:
         steps.fetches += _failed_fetches(release, view)
     draining = _draining(model, deal, seats, steps)
@@ -115,19 +116,19 @@ def _keep(
     now: datetime,
 ) -> None:
     """A slot that is there: more or fewer replicas, a newer release's stamp, another attempt."""
-    more = target.replicas - target.claimed - kept.replicas
-    allowed = _fitting(more, target.memory_bytes, rooms.free(target.node)) if more > 0 else more
-    if allowed < more:
+    more = target.replicas - len(target.claimed) - kept.replicas
+    started = _started(target, more, rooms)
+    if len(started) < more:
         steps.blocked.append(_no_room(target, rooms))
     if target.claimed:
         steps.waiting[kept.name] = _WAITS_FOR_OTHERS
-    rooms.take(target.node, max(0, allowed) * target.memory_bytes)
     attempt = kept.attempt
     if kept.failed_at is not None:
         due = kept.failed_at + min(_FIRST_RETRY * 2**kept.attempt, _LAST_RETRY)
         attempt += due <= now
         steps.retries.append(max(0.0, (due - now).total_seconds()))
-    replicas = kept.replicas + allowed
+    replicas = kept.replicas + (len(started) if more > 0 else more)
+    groups = (*kept.groups, *(take.devices for take in started if take.devices))[:replicas]
     if (replicas, target.release, attempt) == (kept.replicas, kept.release, kept.attempt):
         return
     if seat.cell is not None and isinstance(seat.cell.facts, Known):
@@ -137,9 +138,11 @@ def _keep(
                 release=target.release,
                 content=target.content,
                 node=target.node,
-                shape=Shape(threads=kept.threads),
+                shape=Shape(threads=kept.threads, devices=kept.devices),
                 replicas=replicas,
                 memory_bytes=kept.memory_bytes,
+                device_bytes=kept.device_bytes,
+                groups=groups,
                 attempt=attempt,
             )
         )
@@ -150,22 +153,24 @@ def _start(steps: _Steps, model: Model, *, target: Target, seat: Seat, rooms: Ro
     facts = seat.facts
     if facts is None:
         return  # its agent has gone since it was dealt to
-    now = target.replicas - target.claimed
+    now = target.replicas - len(target.claimed)
+    started = _started(target, now, rooms)
     slot = Slot(
         model=model.key,
         release=target.release,
         content=target.content,
         node=target.node,
-        shape=Shape(threads=_threads(facts.cores)),
-        replicas=_fitting(now, target.memory_bytes, rooms.free(target.node)),
-        memory_bytes=target.memory_bytes,
+        shape=Shape(threads=_threads(facts.cores), devices=target.need.devices),
+        replicas=len(started),
+        memory_bytes=target.need.host,
+        device_bytes=target.need.each,
+        groups=tuple(take.devices for take in started if take.devices),
     )
     if slot.replicas < now:
         steps.blocked.append(_no_room(target, rooms))
         steps.cramped.add(target.node)
     if not slot.replicas and not target.claimed:
         return
-    rooms.take(target.node, slot.replicas * target.memory_bytes)
     artifact = target.content.artifact
     weight = facts.weight(artifact.digest)
     if weight is not None and weight.phase is WeightPhase.READY:
@@ -191,16 +196,26 @@ def _threads(cores: int) -> int:
     return max(1, cores - 1)
 
 
-def _fitting(replicas: int, memory_bytes: int, free: int) -> int:
-    return max(0, min(replicas, free // memory_bytes))
+def _started(target: Target, replicas: int, rooms: Rooms) -> list[Take]:
+    """As many of them as there is room for beside what runs; it is taken."""
+    started: list[Take] = []
+    while len(started) < replicas and (take := rooms.room(target.node).spot(target.need)) is not None:
+        rooms.take(target.node, take)
+        started.append(take)
+    return started
 
 
 def _no_room(target: Target, rooms: Rooms) -> Verdict:
-    free = rooms.free(target.node)
+    need, free = target.need, rooms.free(target.node)
+    words = f"{in_words(free)} are free"
+    if need.host > free:
+        words += f": {need.host - free} bytes short"
+    elif need.devices:
+        largest = max((left for _, left in rooms.room(target.node).devices), default=0)
+        words = f"{in_words(max(0, largest))} are free on the emptiest"
     return Verdict(
         reason=Reason.INSUFFICIENT_CAPACITY,
-        message=f"{target.content.variant} on {target.node} needs {in_words(target.memory_bytes)} beside what runs "
-        f"there, {in_words(free)} are free: {target.memory_bytes - free} bytes short",
+        message=f"{target.content.variant} on {target.node} needs {need} beside what runs there, {words}",
     )
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from roadstead.domain.inventory import Device
 from roadstead.domain.model import ModelSpec
 from roadstead.domain.plan import Resolve, Verdict
 from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
-from roadstead.domain.snapshot import ResolutionKey, Resolved, Unresolved, WeightPhase
+from roadstead.domain.snapshot import AgentFacts, ResolutionKey, Resolved, Unresolved, WeightPhase
 from roadstead.planner.ladder import due
-from roadstead.planner.needs import memory_of
+from roadstead.planner.needs import Need
 from roadstead.planner.nodes import Seat, awaits, engine_verdict
 from roadstead.planner.quality import below_floor
+from roadstead.planner.rooms import Room
 from roadstead.planner.speed import too_slow
 from roadstead.planner.view import View
+from roadstead.planner.ways import ways_on
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,12 +39,21 @@ class Case:
     """Files that have to be asked for before more can be said; they are added to."""
 
 
-def content_verdict(case: Case, content: Content, seat: Seat, *, room: int) -> Verdict | None:
-    """None if a replica of this content may run on this node, where ``room`` bytes are free for it."""
+def content_verdict(case: Case, content: Content, seat: Seat, *, room: Room) -> Verdict | None:
+    """None if a replica of this content may run on this node, where this room is free for it."""
+    found = need_on(case, content, seat, room=room)
+    return found if isinstance(found, Verdict) else None
+
+
+def need_on(case: Case, content: Content, seat: Seat, *, room: Room, like: Need | None = None) -> Need | Verdict:
+    """What a replica of this content would take on this node, where this room is free for it; or why it may not.
+
+    ``like``: it has to run as those do that are there already.
+    """
     facts = seat.facts
     if facts is None:
         return Verdict(reason=Reason.AGENT_UNAVAILABLE, message="its agent does not answer")
-    unfit = below_floor(content, case.spec) or too_slow(content, facts, case.spec, case.view)
+    unfit = below_floor(content, case.spec)
     if unfit is not None:
         return unfit
     # Where the model serves already, its next worker is waited for: the first node to have one would get everything.
@@ -49,21 +61,63 @@ def content_verdict(case: Case, content: Content, seat: Seat, *, room: int) -> V
     verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
     if verdict is not None and not counted_on:
         return verdict
-    needed = memory_of(content, seat)
-    if needed > facts.budget_bytes:
+    need = _way_on(case, content, seat, facts=facts, room=room, like=like)
+    if isinstance(need, Verdict):
+        return need
+    return _source_verdict(case, content, seat) or need
+
+
+def _way_on(
+    case: Case, content: Content, seat: Seat, *, facts: AgentFacts, room: Room, like: Need | None
+) -> Need | Verdict:
+    """The first of the ways that is fast enough and that there is room for; else what speaks against each."""
+    ways = (like,) if like is not None else ways_on(content, seat, case.view)
+    if isinstance(ways, Verdict):
+        return ways
+    against: list[Verdict] = []
+    for need in ways:
+        verdict = too_slow(content, facts, case.spec, case.view, _devices(facts, need)) or _no_room(need, facts, room)
+        if verdict is None:
+            return need
+        against.append(verdict)
+    first = against[0]
+    return Verdict(reason=first.reason, message="; ".join(dict.fromkeys(each.message for each in against)))
+
+
+def _devices(facts: AgentFacts, need: Need) -> tuple[Device, ...]:
+    """Some that it would run on: they are alike."""
+    able = [each for each in facts.devices if not need.among or each.id in need.among]
+    return tuple(able[: need.devices])
+
+
+def _no_room(need: Need, facts: AgentFacts, room: Room) -> Verdict | None:
+    """None if there is room for it."""
+    if need.host > facts.budget_bytes:
         # Says nothing of what is free: that moves, and would make no difference.
         return Verdict(
             reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, the node has {in_words(facts.budget_bytes)}: "
-            f"{needed - facts.budget_bytes} bytes short",
+            message=f"needs {need}, the node has {in_words(facts.budget_bytes)}: "
+            f"{need.host - facts.budget_bytes} bytes short",
         )
-    if needed > room:
+    if need.host > room.host:
+        free = max(0, room.host)
         return Verdict(
             reason=Reason.INSUFFICIENT_RAM,
-            message=f"needs {in_words(needed)}, {in_words(room)} of {in_words(facts.budget_bytes)} are free: "
-            f"{needed - room} bytes short",
+            message=f"needs {need}, {in_words(free)} of {in_words(facts.budget_bytes)} are free: "
+            f"{need.host - free} bytes short",
         )
-    return _source_verdict(case, content, seat)
+    if room.spot(need) is None:
+        return Verdict(reason=Reason.INSUFFICIENT_VRAM, message=f"needs {need}; {_emptiest(need, facts, room)}")
+    return None
+
+
+def _emptiest(need: Need, facts: AgentFacts, room: Room) -> str:
+    free = dict(room.devices)
+    able = [each for each in facts.devices if not need.among or each.id in need.among]
+    best = max(able, key=lambda each: (free.get(each.id, 0), each.id))
+    enough = sum(free.get(each.id, 0) >= need.each for each in able)
+    words = f"of {len(able)} {best.product} the emptiest has {in_words(max(0, free.get(best.id, 0)))}"
+    return f"{words} of {in_words(best.memory_bytes)} free" + (f", and {enough} have enough" if enough else "")
 
 
 def _source_verdict(case: Case, content: Content, seat: Seat) -> Verdict | None:

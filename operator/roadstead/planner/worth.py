@@ -13,6 +13,8 @@ SERVED: Final = 1.0
 """One more replica that is served at all is worth more than the difference between any two variants."""
 FOR_WEIGHTS: Final = 0.002
 """What it is worth that the weights are there already."""
+FOR_ACCELERATORS: Final = 0.05
+"""What it is worth to run on accelerators: more than between Q4 and the unquantized model of 8 billion weights."""
 _FOR_EACH_RUNG: Final = 0.001
 """At least so much less than the variant before: the assignment keeps the ladder's order among equally good ones."""
 

@@ -1,0 +1,29 @@
+"""In which ways a content can be run on a node, whatever is free there: on accelerators, on its processor."""
+
+from __future__ import annotations
+
+from roadstead.domain.plan import Verdict
+from roadstead.domain.release import Content
+from roadstead.planner.needs import Need, need_of
+from roadstead.planner.nodes import Seat
+from roadstead.planner.paths import ways
+from roadstead.planner.view import View
+
+
+def ways_on(content: Content, seat: Seat, view: View) -> tuple[Need, ...] | Verdict:
+    """What a replica would take in each of them, the best first; or why there is none."""
+    facts = seat.facts
+    devices = facts.devices if facts is not None else ()
+    isa = frozenset(facts.isa) if facts is not None and facts.isa else None
+    found = ways(content, view.built(content), isa, devices)
+    if isinstance(found, Verdict):
+        return found
+    return tuple(
+        need_of(content, seat, way.size)._replace(among=frozenset(device.id for device in way.devices)) for way in found
+    )
+
+
+def needs_on(content: Content, seat: Seat, view: View) -> tuple[Need, ...]:
+    """The same; none where there is none."""
+    found = ways_on(content, seat, view)
+    return () if isinstance(found, Verdict) else found
