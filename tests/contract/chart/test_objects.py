@@ -322,8 +322,18 @@ def test_a_pool_offers_the_worker_image_unless_it_names_engines_of_its_own(helm:
     assert plain[0]["spec"]["engines"] == [{"engine": "LlamaCpp", "image": f"roadstead/worker-cpu@{DIGEST}"}]
     assert plain[0]["spec"]["workers"]["cell"] == "cell-0"
     assert "annotations" not in plain[0]["metadata"]
-    assert [engine["engine"] for engine in gpu["spec"]["engines"]] == ["Vllm", "LlamaCpp"]
+    assert [engine["engine"] for engine in gpu["spec"]["engines"]] == ["VLLM", "LlamaCpp"]
     assert gpu["metadata"]["annotations"] == {"roadstead.dev/adopt": "sha256:" + "fedcba9876543210" * 4}
+
+
+def test_a_pool_says_of_its_engines_what_the_values_say(helm: Helm) -> None:
+    (_, gpu) = of_kind(helm.rendered(VALUES / "right" / "two-pools.yaml"), "WorkerPool")
+
+    vllm, llama_cpp = gpu["spec"]["engines"]
+    assert {key: vllm[key] for key in vllm.keys() - {"engine", "image"}} == {
+        "backends": ["CUDA"], "version": "0.33.0", "computeCapability": "7.5",
+    }  # fmt: skip
+    assert llama_cpp.keys() == {"engine", "image"}
 
 
 def test_the_kubelet_asks_heads_and_head_agents_what_the_reference_says(objects: list[Object]) -> None:

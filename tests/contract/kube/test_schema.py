@@ -223,6 +223,47 @@ def test_a_pool_with_workers_names_its_images_by_digest(plane: RunningControlPla
     assert "engines of a pool with workers must be images by digest" in said
 
 
+def described(**words: object) -> dict[str, Any]:
+    pool = a_pool("described")
+    pool["spec"]["engines"][0] |= words
+    return pool
+
+
+def test_what_an_engine_can_do_is_accepted_and_is_its_processor_unless_said(plane: RunningControlPlane) -> None:
+    said = [applied(plane, described())]
+    (plain,) = json.loads(plane.kubectl("get", "wp", "described", "-o", "json"))["spec"]["engines"]
+    said += [applied(plane, described(backends=["CUDA", "CPU"], version="0.33.0", computeCapability="7.5"))]
+    stored = json.loads(plane.kubectl("get", "wp", "described", "-o", "json"))
+    plane.kubectl("delete", "wp", "described")
+
+    assert plain["backends"] == ["CPU"]
+    assert "created" in said[0]
+    assert "configured" in said[1]
+    assert pools.pool(stored).pool.engines[0].abilities == (frozenset({"CPU", "CUDA"}), "0.33.0", (7, 5))
+
+
+REFUSED_ENGINES: list[tuple[str, dict[str, Any], str]] = [
+    ("no backend", {"backends": []}, "spec.engines[0].backends: Invalid value"),
+    ("a backend in small letters", {"backends": ["cuda"]}, 'supported values: "CPU", "CUDA"'),
+    ("a backend twice", {"backends": ["CPU", "CPU"]}, "Duplicate value"),
+    ("a version of two lines", {"version": "1\n2"}, "must not contain control characters"),
+    ("a whole number", {"computeCapability": "8"}, "must be a compute capability, as 8.6"),
+    ("a compiler's word", {"computeCapability": "sm_86"}, "spec.engines[0].computeCapability"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [row[1:] for row in REFUSED_ENGINES], ids=[row[0] for row in REFUSED_ENGINES]
+)
+def test_the_api_server_refuses_what_is_said_of_an_engine(
+    words: dict[str, Any], sentence: str, plane: RunningControlPlane
+) -> None:
+    said = applied(plane, described(**words))
+
+    assert sentence in said
+    assert "created" not in said
+
+
 def test_the_cell_of_a_pool_cannot_be_changed(plane: RunningControlPlane) -> None:
     applied(plane, a_pool(name="settled"))
 

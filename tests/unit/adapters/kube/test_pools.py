@@ -9,6 +9,7 @@ import pytest
 
 from roadstead.adapters.kube import pools
 from roadstead.adapters.kube.store import Unreadable
+from roadstead.adapters.kube.workloads import ServiceAccounts, Workloads
 from roadstead.domain.model import ConditionStatus
 from roadstead.domain.plan import ConditionReport, EngineReport, PoolReport
 from roadstead.domain.reasons import Reason
@@ -36,6 +37,74 @@ def test_a_pool_without_workers_is_its_selector_and_engines() -> None:
         uid="u1",
         generation=3,
     )
+
+
+def engines(**words: object) -> dict[str, Any]:
+    return a_pool({"engines": [{"engine": "LlamaCpp", "image": IMAGE, **words}]})
+
+
+def test_what_a_build_can_do_is_read_as_numbers_and_names() -> None:
+    (build,) = pools.pool(engines(backends=["CUDA", "CPU"], version="b11549", computeCapability="12.1")).pool.engines
+
+    assert build.abilities == (frozenset({"CPU", "CUDA"}), "b11549", (12, 1))
+
+
+def test_a_build_of_which_nothing_is_said_computes_on_processors_alone() -> None:
+    (build,) = pools.pool(engines()).pool.engines
+
+    assert build.abilities == (frozenset({"CPU"}), "", (0, 0))
+
+
+def test_more_that_is_said_of_a_build_wakes_the_loop() -> None:
+    assert pools.relevant_of_pool(pools.pool(engines())) != pools.relevant_of_pool(pools.pool(engines(version="b1")))
+
+
+# --- the record of what was adopted ---
+
+WORKLOADS = Workloads(
+    release="ai",
+    image="roadstead/roadstead@sha256:0",
+    tokens_secret="ai-tokens",
+    service_accounts=ServiceAccounts(agent="ai-agent", worker="ai-worker"),
+    cells={"cell-0": "ai-head:6379"},
+)
+BUILDS = (
+    EngineBuild(engine="LlamaCpp", image=IMAGE),
+    EngineBuild(
+        engine="VLLM", image=IMAGE, backends=frozenset({"CUDA", "CPU"}), version="0.33.0", capability=(7, 5)
+    ),
+)  # fmt: skip
+
+
+def recorded() -> dict[str, Any]:
+    return pools.adoption("cpu", BUILDS, WORKLOADS, namespace="fleet", pool_uid="u1")
+
+
+def test_what_was_adopted_is_read_back_with_what_it_can_do() -> None:
+    read = pools.adopted(recorded())
+
+    assert read.engines == BUILDS
+    assert [build.abilities for build in read.engines] == [build.abilities for build in BUILDS]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '[{"engine": "VLLM", "image": "x", "backends": ["Photonic"]}]'])
+def test_an_adoption_stands_although_what_the_image_can_do_cannot_be_read(text: str | None) -> None:
+    obj = recorded()
+    obj["metadata"]["annotations"] = {} if text is None else {"roadstead.dev/engines": text}
+
+    read = pools.adopted(obj)
+
+    assert read.engines == BUILDS
+    assert [build.abilities for build in read.engines] == [BUILDS[0].abilities] * 2
+
+
+def test_what_was_said_of_another_image_is_not_said_of_the_adopted_one() -> None:
+    obj = recorded()
+    obj["data"]["VLLM"] = IMAGE.replace("a" * 64, "b" * 64)
+
+    (_, vllm) = pools.adopted(obj).engines
+
+    assert vllm.abilities == BUILDS[0].abilities
 
 
 def test_workers_are_read_in_whole_numbers_with_defaults_filled_in() -> None:
