@@ -30,6 +30,8 @@ class Need(NamedTuple):
     """Bytes on each of them."""
     among: frozenset[str] = frozenset()
     """Ids of the accelerators that it may run on; none listed means any."""
+    marginal: bool = False
+    """Whether only a start can tell if it is enough."""
 
     def __str__(self) -> str:
         if not self.devices:
@@ -47,15 +49,17 @@ class Take(NamedTuple):
     """Ids."""
 
 
-def need_of(content: Content, seat: Seat, devices: int) -> Need:
+def need_of(content: Content, seat: Seat, devices: int, *, tight: bool = False) -> Need:
     """On so many of the node's accelerators, or with 0 on its processor, where what was measured counts.
+
+    ``tight``: below that it is known not to run; else what it runs with for certain.
 
     Not all of what was measured counts: an engine that has not yet worked for all its sequences holds less than it
     will. Of a node with accelerators nobody knows which way of running it was measured in.
     """
     facts = seat.facts
-    need = _need(content, facts.isa if facts is not None else (), devices)
-    if devices or facts is None or facts.devices:
+    need = _need(content, facts.isa if facts is not None else (), devices, tight=tight)
+    if tight or devices or facts is None or facts.devices:
         return need
     measured = dict(facts.measured_bytes).get(content.hash)
     return need if measured is None else need._replace(host=max(measured, int(_SURELY_HELD * need.host)))
@@ -63,16 +67,17 @@ def need_of(content: Content, seat: Seat, devices: int) -> Need:
 
 def bytes_needed(content: Content, isa: tuple[str, ...]) -> int:
     """On a processor with this instruction set, which decides what is repacked."""
-    return _need(content, isa, 0).host
+    return _need(content, isa, 0, tight=False).host
 
 
 @lru_cache(maxsize=1 << 12)
-def _need(content: Content, isa: tuple[str, ...], devices: int) -> Need:
+def _need(content: Content, isa: tuple[str, ...], devices: int, *, tight: bool) -> Need:
     facts, (keys, values) = content.artifact.facts, cache_types(content.engine_args)
     tokens, sequences = content.context_tokens, content.concurrency
     if content.engine == Engine.VLLM:
-        return _surely(needs_of_vllm(facts, context_tokens=tokens, concurrency=sequences, devices=devices), devices)
-    if not devices:
+        bounds = needs_of_vllm(facts, context_tokens=tokens, concurrency=sequences, devices=devices)
+        return _bounded(bounds, devices, tight=tight)
+    if not devices and not tight:
         estimate = estimate_llama_cpp(
             facts, context_tokens=tokens, concurrency=sequences, isa=isa, keys=keys, values=values
         )
@@ -86,11 +91,12 @@ def _need(content: Content, isa: tuple[str, ...], devices: int) -> Need:
         values=values,
         devices=devices,
     )
-    return _surely(needs, devices)
+    return _bounded(needs, devices, tight=tight)
 
 
-def _surely(needs: Needs, devices: int) -> Need:
-    """What it runs with for certain."""
+def _bounded(needs: Needs, devices: int, *, tight: bool) -> Need:
+    if tight:
+        return Need(needs.host.least + needs.page_cache, devices, needs.device.least, marginal=True)
     return Need(needs.host.most + needs.page_cache, devices, needs.device.most)
 
 

@@ -44,6 +44,8 @@ _EXPLAINED = 8
 """Nodes of which status says why a variant is not there; with more it would not be read."""
 _WORTH_A_MOVE = 0.01
 """Of quality: for less nothing that serves is replaced."""
+_TRIED = 64
+"""Nodes on which a place is looked for that may be too small, those with the most free memory."""
 _HOLDERS = 8
 """Nodes that have an artifact and are looked at for it, the emptiest of them; many models share some artifacts."""
 
@@ -144,8 +146,10 @@ def deal_replicas(
             table.takes[slot.node, slot.content] = list(takes_of(slot))[: slot.replicas - without]
             table.rooms.give_back(slot.node, takes_of(slot, without))
     _shrink(table, model.checked_spec.replicas)
-    if _grow(table, model.checked_spec.replicas, offers) and claims.may_claim(model):
-        _claim(table, model, claims)
+    if _grow(table, model.checked_spec.replicas, offers):
+        if claims.may_claim(model):
+            _claim(table, model, claims)
+        _try(table)
     if better:
         _better(table)
     explained = _explain(table)
@@ -289,6 +293,25 @@ def _claim(table: _Table, model: Model, claims: Claims) -> None:
         claims.claim(model, found.sacrifice, at_once=at_once)
         _deal(table, found.node, found.content, found.need, found.take)
         table.claimed[found.node, found.content.hash].append(found.take)
+
+
+def _try(table: _Table) -> None:
+    """Places for what finds no other where only a start can tell whether there is room."""
+    while table.counts.total() < table.spec.replicas:
+        with table.ranking.walk() as ranked:
+            found = next((place for node in islice(ranked, _TRIED) for place in _triable(table, node)), None)
+        if found is None:
+            return
+        _deal(table, *found)
+
+
+def _triable(table: _Table, node: str) -> Iterator[tuple[str, Content, Need, Take]]:
+    """What of the model could be tried on a node where it has nothing yet, the best first."""
+    room = table.rooms.room(node)
+    for content in table.contents if node not in table.own else ():
+        need = need_on(table, content, table.seats[node], room=room, tight=True)
+        if not isinstance(need, Verdict) and (take := room.spot(need)) is not None:
+            yield node, content, need, take
 
 
 def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimable]:

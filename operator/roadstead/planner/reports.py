@@ -268,7 +268,10 @@ def _placed(findings: Findings) -> ConditionReport:
         f"{_on_devices(findings, each.content.variant, each.node)}"
         for each in findings.deal.targets
     )
-    return _condition("Placed", _TRUE, Reason.CHOSEN, words)
+    tried = [each for each in findings.deal.targets if each.need.marginal]
+    if tried:
+        words += "; whether there is room enough on " + ", ".join(each.node for each in tried) + " the start will tell"
+    return _condition("Placed", _TRUE, Reason.MARGINAL_FIT if tried else Reason.CHOSEN, words)
 
 
 def _of_others(deal: Deal | None) -> list[str]:

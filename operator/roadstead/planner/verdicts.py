@@ -22,6 +22,7 @@ from roadstead.planner.nodes import Seat, awaits, engine_verdict
 from roadstead.planner.quality import below_floor
 from roadstead.planner.rooms import Room
 from roadstead.planner.speed import too_slow
+from roadstead.planner.suitability.assess import or_ambiguous
 from roadstead.planner.view import View
 from roadstead.planner.ways import ways_on
 
@@ -45,10 +46,12 @@ def content_verdict(case: Case, content: Content, seat: Seat, *, room: Room) -> 
     return found if isinstance(found, Verdict) else None
 
 
-def need_on(case: Case, content: Content, seat: Seat, *, room: Room, like: Need | None = None) -> Need | Verdict:
+def need_on(
+    case: Case, content: Content, seat: Seat, *, room: Room, like: Need | None = None, tight: bool = False
+) -> Need | Verdict:
     """What a replica of this content would take on this node, where this room is free for it; or why it may not.
 
-    ``like``: it has to run as those do that are there already.
+    ``like``: it has to run as those do that are there already. ``tight``: it may be tried where only a start can tell.
     """
     facts = seat.facts
     if facts is None:
@@ -61,19 +64,19 @@ def need_on(case: Case, content: Content, seat: Seat, *, room: Room, like: Need 
     verdict = engine_verdict(seat, engine=content.engine, image=content.engine_image)
     if verdict is not None and not counted_on:
         return verdict
-    need = _way_on(case, content, seat, facts=facts, room=room, like=like)
+    need = _way_on(case, content, seat, facts=facts, room=room, like=like, tight=tight)
     if isinstance(need, Verdict):
         return need
     return _source_verdict(case, content, seat) or need
 
 
 def _way_on(
-    case: Case, content: Content, seat: Seat, *, facts: AgentFacts, room: Room, like: Need | None
+    case: Case, content: Content, seat: Seat, *, facts: AgentFacts, room: Room, like: Need | None, tight: bool
 ) -> Need | Verdict:
     """The first of the ways that is fast enough and that there is room for; else what speaks against each."""
-    ways = (like,) if like is not None else ways_on(content, seat, case.view)
+    ways = (like,) if like is not None else ways_on(content, seat, case.view, tight=tight)
     if isinstance(ways, Verdict):
-        return ways
+        return or_ambiguous(facts.ambiguities, ways)
     against: list[Verdict] = []
     for need in ways:
         verdict = too_slow(content, facts, case.spec, case.view, devices_for(need, facts)) or _no_room(
@@ -83,7 +86,8 @@ def _way_on(
             return need
         against.append(verdict)
     first = against[0]
-    return Verdict(reason=first.reason, message="; ".join(dict.fromkeys(each.message for each in against)))
+    words = "; ".join(dict.fromkeys(each.message for each in against))
+    return or_ambiguous(facts.ambiguities, Verdict(reason=first.reason, message=words))
 
 
 def devices_for(need: Need, facts: AgentFacts) -> tuple[Device, ...]:

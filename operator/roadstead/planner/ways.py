@@ -10,8 +10,11 @@ from roadstead.planner.paths import ways
 from roadstead.planner.view import View
 
 
-def ways_on(content: Content, seat: Seat, view: View) -> tuple[Need, ...] | Verdict:
-    """What a replica would take in each of them, the best first; or why there is none."""
+def ways_on(content: Content, seat: Seat, view: View, *, tight: bool = False) -> tuple[Need, ...] | Verdict:
+    """What a replica would take in each of them, the best first; or why there is none.
+
+    ``tight``: what it may do with, rather than what is enough for certain.
+    """
     facts = seat.facts
     devices = facts.devices if facts is not None else ()
     isa = frozenset(facts.isa) if facts is not None and facts.isa else None
@@ -19,7 +22,8 @@ def ways_on(content: Content, seat: Seat, view: View) -> tuple[Need, ...] | Verd
     if isinstance(found, Verdict):
         return found
     return tuple(
-        need_of(content, seat, way.size)._replace(among=frozenset(device.id for device in way.devices)) for way in found
+        need_of(content, seat, way.size, tight=tight)._replace(among=frozenset(device.id for device in way.devices))
+        for way in found
     )
 
 

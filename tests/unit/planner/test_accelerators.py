@@ -140,6 +140,32 @@ async def test_a_new_operator_leaves_every_card_as_it_is() -> None:
     assert len(fleet.writes) == written
 
 
+async def test_where_only_a_start_can_tell_whether_there_is_room_it_is_tried_as_a_last_resort() -> None:
+    fleet = fleet_of(gpu=node(card("gpu-0", 5), host=4))
+    key = fleet.apply("assistant", SMALL)
+    await fleet.turn()
+    while not slots(fleet, key):
+        fleet.step()
+        await fleet.turn()
+    (slot,) = slots(fleet, key)
+    assert slot.groups == (("gpu-0",),)
+    assert 4.5 * GIB < slot.device_bytes <= 5 * GIB
+
+    fleet = fleet_of(gpu=node(card("gpu-0", 5), host=4), large=node(card("gpu-0", 24), host=4))
+    key = fleet.apply("assistant", SMALL)
+    await fleet.settle()
+    assert [slot.node for slot in slots(fleet, key)] == ["large"]
+
+
+async def test_a_node_whose_cards_are_not_certain_says_so_when_it_is_refused() -> None:
+    fleet = fleet_of(gpu=node(host=4))
+    fleet.nodes["gpu"].ambiguities = ("labels tell of 2 cards, the driver of 3",)
+    key = fleet.apply("assistant", SMALL)
+    await fleet.settle()
+    assert fleet.condition(key, "Placed")[1] == "AmbiguousInventory"
+    assert "labels tell of 2 cards" in fleet.condition(key, "Placed")[2]
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 async def test_neither_cards_nor_hosts_are_ever_promised_more_than_they_have(data: st.DataObject) -> None:

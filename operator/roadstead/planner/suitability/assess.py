@@ -10,7 +10,7 @@ spared names the contradiction instead, because that is what has to be put right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -86,7 +86,7 @@ def assess(
         return Assessment(verdict=poor)
     found = _best([_on(pair, devices) for devices in options(pair.build, pair.inventory.devices)])
     if not found.accepted:
-        return replace(found, verdict=_or_ambiguous(pair.inventory, found.verdict))
+        return replace(found, verdict=found.verdict and or_ambiguous(pair.inventory.ambiguities, found.verdict))
     slow = _slow(requirements, tokens_per_second, seconds_to_first_token)
     if slow is not None:
         return Assessment(verdict=slow)
@@ -162,12 +162,13 @@ def _sized(pair: Pair, path: Path, devices: tuple[Device, ...], size: int) -> As
     )
 
 
-def _or_ambiguous(inventory: Inventory, verdict: Verdict | None) -> Verdict | None:
-    if verdict is None or not inventory.ambiguities or verdict.reason in _OF_THE_BUILD:
+def or_ambiguous(ambiguities: Sequence[str], verdict: Verdict) -> Verdict:
+    """Of a node whose descriptions contradict each other a refusal that more hardware might have spared."""
+    if not ambiguities or verdict.reason in _OF_THE_BUILD:
         return verdict
     return Verdict(
         reason=Reason.AMBIGUOUS_INVENTORY,
-        message=f"what describes the node contradicts itself: {'; '.join(inventory.ambiguities)}. "
+        message=f"what describes the node contradicts itself: {'; '.join(ambiguities)}. "
         f"On what is certain: {verdict.message}",
     )
 
