@@ -18,7 +18,8 @@ Node agent (bearer ``door.token``):
                                          -> text: the last lines of that engine, then with follow what comes, for ever;
                                             404 LogNotFound (not with follow), 429 TooManyStreams
 Node agent, unix socket ``$ROADSTEAD_STORE/agent.sock`` (peer uid checked; for replicas on that node):
-    POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM)
+    POST   /leases       LeaseRequest    -> 200 LeaseGrant | 409 Problem (InsufficientRAM, InsufficientVRAM,
+                                            DeviceUnknown)
     POST   /leases/memory LeaseMemory    -> 204 | 409 Problem (LeaseNotHeld)
     POST   /measurements Measurement     -> 204
 Head agent (bearer ``door.token``):
@@ -65,9 +66,17 @@ class Told(Wire):
 
 
 class Asked(Wire):
-    """What is asked for: an unknown field is refused. Passed over, it would be a wish that nobody meets."""
+    """What is asked for: an unknown field is refused. Passed over, it would be a wish that nobody meets.
+
+    So a field that came later is left out while it asks for nothing (``_asks_for_nothing``): whoever does not know it
+    yet can meet every request that does not need it, and what was put for a slot before stays word for word the same.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+
+def _asks_for_nothing(value: object) -> bool:
+    return not value
 
 
 class Problem(Told):
@@ -113,7 +122,7 @@ class DeviceState(Told):
     """As NVIDIA's labels on nodes write it: ``NVIDIA-L40S``."""
     memory_bytes: int
     free_bytes: int
-    """That no process holds, in steps of ``MEMORY_STEP_BYTES``."""
+    """``min(what no process holds, memory - sum of the leases on it)``, in steps of ``MEMORY_STEP_BYTES``."""
     compute_capability: tuple[int, int] | None = None
     """NVIDIA's: ``(8, 9)``."""
     architecture: str = ""
@@ -158,6 +167,10 @@ class LeaseState(Told):
     bytes_granted: int
     bytes_measured: int = 0
     """Resident set of the engine's processes, as its replica told last; 0 until it has."""
+    devices: tuple[str, ...] = ()
+    """Ids of the accelerators that the engine may use."""
+    device_bytes: int = 0
+    """Granted on each of them."""
 
 
 class Measurement(Told):
@@ -249,6 +262,10 @@ class LeaseRequest(Asked):
     content: str
     artifact: Digest
     bytes: int
+    devices: tuple[str, ...] = Field(default=(), exclude_if=_asks_for_nothing)
+    """Ids of the accelerators that the engine shall use; without any it runs on the processor."""
+    device_bytes: int = Field(default=0, exclude_if=_asks_for_nothing)
+    """On each of them."""
 
 
 class LeaseMemory(Asked):
@@ -387,6 +404,8 @@ class SlotArgs(Asked):
     threads: int
     attempt: int = 0
     """Raised to make Ray try a failed application again: it ignores an identical config."""
+    devices: int = Field(default=0, exclude_if=_asks_for_nothing)
+    """Accelerators of each replica; 0: it runs on the processor."""
 
 
 class SlotUserConfig(Asked):
@@ -397,3 +416,7 @@ class SlotUserConfig(Asked):
     """The estimate each replica takes a lease for."""
     groups: int
     """Number of device groups to claim from, one per replica."""
+    device_bytes: int = Field(default=0, exclude_if=_asks_for_nothing)
+    """The estimate each replica takes a lease for on each of its accelerators."""
+    device_groups: tuple[tuple[str, ...], ...] = Field(default=(), exclude_if=_asks_for_nothing)
+    """Ids of the accelerators of each group, where replicas have any."""

@@ -204,6 +204,10 @@ async def test_a_replica_takes_a_lease_and_the_operator_sees_it(tmp_path: Path) 
             assert state.memory.free_bytes == 52 * MIB
             negative = await agent.ask_as_replica("/leases/memory", {**memory, "bytes": -1})
             assert (negative.status, negative.code) == (400, "InvalidRequest")
+            negative = await agent.ask_as_replica("/leases", {**lease, "device_bytes": -1})
+            assert (negative.status, negative.body["field"]) == (400, "device_bytes")
+            unknown = await agent.ask_as_replica("/leases", {**lease, "devices": ["GPU-of-another-node"]})
+            assert (unknown.status, unknown.code) == (409, "DeviceUnknown")
 
             in_use = await agent.ask("DELETE", f"/weights/{digest}", epoch=1)
             assert (in_use.status, in_use.code) == (409, "ArtifactInUse")

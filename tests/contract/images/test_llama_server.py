@@ -166,3 +166,12 @@ async def test_an_argument_that_it_does_not_know_is_named(run: EngineRun, sessio
 
     with pytest.raises(EngineStartFailed, match=r"invalid argument: --nope"):
         await EngineProcess.start(wrong, session)
+
+
+async def test_an_accelerator_that_it_cannot_use_is_named_and_it_does_not_serve_without(
+    run: EngineRun, session: aiohttp.ClientSession
+) -> None:
+    elsewhere = replace(run, spec=replace(run.spec, devices=("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",)))
+
+    with pytest.raises(EngineStartFailed, match=r'before it was healthy: "--device": invalid device: CUDA0'):
+        await EngineProcess.start(elsewhere, session)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from roadstead.adapters.agents.facts import agent_facts
 from roadstead.domain.inventory import Device, Vendor
-from roadstead_worker.contract import DeviceState, Measurement
+from roadstead.domain.snapshot import Lease
+from roadstead_worker.contract import DeviceState, LeaseState, Measurement
 from tests.contract.doors.states import a_node
 
 
@@ -33,6 +34,16 @@ def test_accelerators_and_bandwidth_are_known_and_vendors_of_tomorrow_are_passed
     )
     assert (facts.ambiguities, facts.memory_bandwidth) == (("device 2 is lost",), 40e9)
     assert (agent_facts(state).devices, agent_facts(state).memory_bandwidth) == ((), None), "an older agent"
+
+
+def test_memory_that_is_leased_of_accelerators_is_known() -> None:
+    state = a_node()
+    lease = LeaseState(slot="s", index=1, content="c", bytes_granted=100, devices=("GPU-1", "GPU-2"), device_bytes=20)
+    facts = agent_facts(state.model_copy(update={"leases": (lease, *state.leases[:1])}))
+    assert facts.leases == (
+        Lease(slot="s", index=1, bytes=100, devices=("GPU-1", "GPU-2"), device_bytes=20),
+        Lease(slot="s", index=0, bytes=100),
+    )
 
 
 def test_how_long_a_prompt_of_a_thousand_tokens_waits_follows_from_how_fast_prompts_were_read() -> None:

@@ -105,20 +105,20 @@ MI300X = {
 def test_cards_of_amd_are_read_from_the_kernel(tmp_path: Path) -> None:
     card(tmp_path, "card1", render=128, files=MI300X)
     other = {key: value for key, value in MI300X.items() if key.startswith("mem_info")}
-    card(tmp_path, "card2", render=129, files={**other, "device": "0x740f"})
+    card(tmp_path, "card2", render=129, files={**other, "device": "0x740f", "unique_id": "00a1b2c3d4e5f607"})
     topology(tmp_path, 0, render=0, version=0)
     topology(tmp_path, 1, render=128, version=90402)
     topology(tmp_path, 2, render=129, version=90010)
     first, second = read_amd(tmp_path).devices
     assert first == DeviceState(
-        id="adaa93110835edcd",
+        id="GPU-adaa93110835edcd",
         vendor="AMD",
         product="AMD-Instinct-MI300X-OAM",
         memory_bytes=206141652992,
         free_bytes=206141652992 - 297955328,
         architecture="gfx942",
     )
-    assert (second.id, second.product, second.architecture) == ("0000:81:00.0", "AMD-740f", "gfx90a")
+    assert (second.id, second.product, second.architecture) == ("GPU-00a1b2c3d4e5f607", "AMD-740f", "gfx90a")
 
 
 def test_what_is_no_card_of_amd_is_passed_over(tmp_path: Path) -> None:
@@ -134,6 +134,8 @@ def test_what_is_no_card_of_amd_is_passed_over(tmp_path: Path) -> None:
     [
         ({"current_compute_partition": "CPX"}, "card0 of AMD is cut in partitions (CPX)"),
         ({"mem_info_vram_used": ""}, "card0 of AMD does not tell its memory"),
+        ({"unique_id": ""}, "card0 of AMD has no unique id to name it by"),
+        ({"unique_id": "0" * 16}, "card0 of AMD has no unique id to name it by"),
     ],
 )
 def test_a_card_of_amd_that_is_not_whole_or_not_told_is_left_out(

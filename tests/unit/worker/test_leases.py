@@ -11,7 +11,7 @@ import pytest
 
 from roadstead_worker.agent.door import DoorProblem
 from roadstead_worker.agent.leases import LeaseBook
-from roadstead_worker.contract import LeaseMemory, LeaseRequest
+from roadstead_worker.contract import DeviceState, LeaseMemory, LeaseRequest
 from roadstead_worker.lease_file import claim, lease_path
 from roadstead_worker.resident_memory import resident_bytes_below
 from tests.fixtures.lease_holder import holder
@@ -20,12 +20,28 @@ GIB = 1024**3
 ARTIFACT = "sha256:" + "a" * 64
 
 
-def book(store: Path, *, budget: int = 10 * GIB, available: int = 100 * GIB) -> LeaseBook:
-    return LeaseBook(store, budget_bytes=lambda: budget, available_bytes=lambda: available)
+def book(
+    store: Path, *, budget: int = 10 * GIB, available: int = 100 * GIB, devices: tuple[DeviceState, ...] = ()
+) -> LeaseBook:
+    return LeaseBook(store, budget_bytes=lambda: budget, available_bytes=lambda: available, devices=lambda: devices)
 
 
-def request(slot: str, index: int = 0, *, size: int = 4 * GIB) -> LeaseRequest:
-    return LeaseRequest(slot=slot, index=index, content="c0ffee", artifact=ARTIFACT, bytes=size)
+def request(
+    slot: str, index: int = 0, *, size: int = 4 * GIB, devices: tuple[str, ...] = (), device_bytes: int = 0
+) -> LeaseRequest:
+    return LeaseRequest(
+        slot=slot,
+        index=index,
+        content="c0ffee",
+        artifact=ARTIFACT,
+        bytes=size,
+        devices=devices,
+        device_bytes=device_bytes,
+    )
+
+
+def card(name: str, *, free: int = 24 * GIB) -> DeviceState:
+    return DeviceState(id=name, vendor="NVIDIA", product="NVIDIA-L4", memory_bytes=24 * GIB, free_bytes=free)
 
 
 def memory(slot: str, size: int) -> LeaseMemory:
@@ -219,3 +235,88 @@ def test_a_damaged_or_foreign_lease_file_is_no_lease(tmp_path: Path) -> None:
         lease_path(tmp_path, "s", 0).write_bytes(stolen)
         leases.refresh()
         assert [state.slot for state in leases.states()] == ["t"]
+
+
+def free_of(leases: LeaseBook) -> list[int]:
+    """GiB that can be granted on each accelerator."""
+    return [device.free_bytes // GIB for device in leases.devices()]
+
+
+def test_memory_of_an_accelerator_is_granted_once_though_its_engine_has_not_taken_it_yet(tmp_path: Path) -> None:
+    leases = book(tmp_path, devices=(card("a"), card("b")))
+    with holder(tmp_path, "first") as first, holder(tmp_path, "second"):
+        leases.grant(request("first", size=GIB, devices=("a", "b"), device_bytes=20 * GIB))
+        assert free_of(leases) == [4, 4]
+        assert [(state.devices, state.device_bytes) for state in leases.states()] == [(("a", "b"), 20 * GIB)]
+        with pytest.raises(DoorProblem) as caught:
+            leases.grant(request("second", size=GIB, devices=("b",), device_bytes=5 * GIB))
+        problem = caught.value.problem
+        assert (caught.value.status, problem.code, problem.field) == (409, "InsufficientVRAM", "second")
+        assert problem.message == (
+            f"second needs {5 * GIB} bytes on b and {4 * GIB} are free: the NVIDIA-L4 has {24 * GIB}, "
+            f"no process holds {24 * GIB} of them, leases hold first.0 {20 * GIB}."
+        )
+        leases.grant(request("second", size=GIB, devices=("b",), device_bytes=4 * GIB))
+        assert free_of(leases) == [4, 0]
+        first.kill()
+        wait_until_free(leases, 9 * GIB)
+        assert free_of(leases) == [24, 20]
+
+
+def test_what_other_processes_hold_of_an_accelerator_is_not_granted(tmp_path: Path) -> None:
+    leases = book(tmp_path, devices=(card("a", free=3 * GIB),))
+    with holder(tmp_path, "s"):
+        with pytest.raises(DoorProblem, match=r"leases hold nothing\.") as caught:
+            leases.grant(request("s", devices=("a",), device_bytes=4 * GIB))
+        assert caught.value.problem.code == "InsufficientVRAM"
+        leases.grant(request("s", devices=("a",), device_bytes=3 * GIB))
+        assert free_of(leases) == [3], "what the engine has taken is not taken off a second time"
+
+
+def test_asking_again_for_an_accelerator_replaces_the_grant(tmp_path: Path) -> None:
+    leases = book(tmp_path, devices=(card("a"), card("b")))
+    with holder(tmp_path, "s"):
+        leases.grant(request("s", devices=("a",), device_bytes=20 * GIB))
+        leases.grant(request("s", devices=("a",), device_bytes=22 * GIB))
+        assert free_of(leases) == [2, 24]
+        leases.grant(request("s", devices=("b",), device_bytes=22 * GIB))
+        assert free_of(leases) == [24, 2]
+
+
+def test_an_accelerator_that_the_node_does_not_tell_of_is_granted_to_nobody(tmp_path: Path) -> None:
+    with holder(tmp_path, "s"):
+        cards: tuple[tuple[tuple[DeviceState, ...], str], ...] = (
+            ((card("a"), card("b")), "a, b"),
+            ((), "no accelerators"),
+        )
+        for devices, told in cards:
+            with pytest.raises(DoorProblem) as caught:
+                book(tmp_path, devices=devices).grant(request("s", devices=("a", "c"), device_bytes=GIB))
+            problem = caught.value.problem
+            assert (caught.value.status, problem.code, problem.field) == (409, "DeviceUnknown", "s")
+            assert problem.message.endswith(f"it tells of {told}.")
+        leases = book(tmp_path)
+        leases.refresh()
+        assert leases.states() == ()
+
+
+def test_a_restarted_agent_knows_who_was_granted_which_accelerator(tmp_path: Path) -> None:
+    cards = tuple(card(f"GPU-8932f937-d72c-4106-c12f-20bd9faed9f{number}") for number in range(8))
+    names = tuple(each.id for each in cards)
+    with holder(tmp_path, "s"):
+        book(tmp_path, devices=cards).grant(request("s", devices=names, device_bytes=20 * GIB))
+        after = book(tmp_path, devices=cards)
+        after.measured(memory("s", 5 * GIB))
+        assert [(each.devices, each.device_bytes) for each in after.states()] == [(names, 20 * GIB)]
+        assert free_of(after) == [4] * 8
+
+
+def test_a_grant_of_an_agent_from_before_accelerators_is_still_one(tmp_path: Path) -> None:
+    leases = book(tmp_path, devices=(card("a"),))
+    with holder(tmp_path, "s"):
+        lease_path(tmp_path, "s", 0).write_text(
+            f'{{"slot":"s","index":0,"content":"c","artifact":"{ARTIFACT}","bytes":{GIB},"measured":0}}'
+        )
+        leases.refresh()
+        assert [(each.bytes_granted, each.devices) for each in leases.states()] == [(GIB, ())]
+        assert free_of(leases) == [24]

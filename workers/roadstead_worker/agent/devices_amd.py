@@ -3,6 +3,10 @@
 ``amdgpu`` tells memory and names (docs.kernel.org/gpu/amdgpu/driver-misc.html), the compute driver's topology
 (``/sys/class/kfd``) the instruction set: ``gfx_target_version 90402`` is gfx942, of the node with the card's render
 device. A card in partitions tells the memory of the whole only, so it is told in words and not counted.
+
+Its id is the one that ROCm's runtime takes in ``ROCR_VISIBLE_DEVICES``: ``GPU-`` and the sixteen digits of the card's
+unique id (ROCm/ROCR-Runtime: core/runtime/amd_filter_device.cpp). A card without one, as before Vega, has nothing that
+stays the same to name it to a process by, so it is told in words as well.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ _CARD: Final = re.compile(r"card\d+")
 _RENDER: Final = re.compile(r"renderD(\d+)")
 _AMD: Final = "0x1002"
 _WHOLE: Final = "SPX"
+_UNIQUE: Final = re.compile(r"(?!0+$)[0-9a-f]{16}")
 
 
 def read_amd(root: Path = _ROOT) -> DeviceReading:
@@ -44,10 +49,13 @@ def _card(name: str, device: Path, architectures: dict[int, str]) -> DeviceReadi
     total, used = _text(device / "mem_info_vram_total"), _text(device / "mem_info_vram_used")
     if not total.isdigit() or not used.isdigit():
         return DeviceReading(ambiguities=(f"{name} of AMD does not tell its memory",))
+    unique = _text(device / "unique_id")
+    if not _UNIQUE.fullmatch(unique):
+        return DeviceReading(ambiguities=(f"{name} of AMD has no unique id to name it by",))
     product = _text(device / "product_name") or f"AMD {_text(device / 'device').removeprefix('0x')}"
     render = _render_minor(device)
     state = DeviceState(
-        id=_text(device / "unique_id") or device.resolve().name,
+        id=f"GPU-{unique}",
         vendor="AMD",
         product=product_name(product),
         memory_bytes=int(total),

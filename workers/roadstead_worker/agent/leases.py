@@ -1,4 +1,4 @@
-"""The node's book of memory: which replica was granted how much.
+"""The node's book of memory: which replica was granted how much, of the host and of accelerators.
 
 The book *is* the folder ``leases/``: one file per device group of a slot, locked (flock) by the replica and, through an
 inherited descriptor, by its engine. The protocol with claimers is told in ``roadstead_worker.lease_file``; the agent's
@@ -13,6 +13,8 @@ part of it:
 * A locked file without a grant is a claim that waits: it holds no memory.
 * What an engine really holds is told by its replica (an agent in a Pod of its own cannot see it) and written beside the
   grant. It stands until the next word: an engine that outlives its replica keeps it.
+* What it holds of an accelerator nobody has to tell: the accelerator says what is free. An engine that still loads has
+  not taken it yet, so what is free is the less of that and of what leases have left.
 
 Concurrency: all methods run on the agent's event loop without awaiting, so a grant is decided and written before the
 next request is looked at.
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +32,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roadstead_worker.agent.door import DoorProblem
-from roadstead_worker.contract import Digest, LeaseMemory, LeaseRequest, LeaseState
+from roadstead_worker.contract import DeviceState, Digest, LeaseMemory, LeaseRequest, LeaseState
 from roadstead_worker.lease_file import LEASES_FOLDER, lease_path, names_same_file
 
 log = structlog.get_logger(__name__)
@@ -51,6 +53,9 @@ class Grant(BaseModel):
     artifact: Digest
     bytes: int
     measured: int = 0
+    devices: tuple[str, ...] = ()
+    device_bytes: int = 0
+    """On each of ``devices``."""
 
     @property
     def cost_bytes(self) -> int:
@@ -61,12 +66,21 @@ class Grant(BaseModel):
 class LeaseBook:
     """Leases of one node. Call ``refresh`` at start and then every tick."""
 
-    def __init__(self, store: Path, *, budget_bytes: Callable[[], int], available_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *,
+        budget_bytes: Callable[[], int],
+        available_bytes: Callable[[], int],
+        devices: Callable[[], tuple[DeviceState, ...]],
+    ) -> None:
+        """``devices`` tells the node's accelerators as they say of themselves."""
         self._store = store
         self._folder = store / LEASES_FOLDER
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._budget_bytes = budget_bytes
         self._available_bytes = available_bytes
+        self._devices = devices
         self._grants: dict[Path, Grant] = {}
 
     def refresh(self) -> None:
@@ -88,6 +102,8 @@ class LeaseBook:
                 content=grant.content,
                 bytes_granted=grant.bytes,
                 bytes_measured=grant.measured,
+                devices=grant.devices,
+                device_bytes=grant.device_bytes,
             )
             for grant in self._grants.values()
         )
@@ -101,22 +117,32 @@ class LeaseBook:
         taken = sum(grant.cost_bytes for path, grant in self._grants.items() if path != without)
         return max(0, min(self._budget_bytes() - taken, self._available_bytes()))
 
-    def grant(self, request: LeaseRequest) -> None:
-        """Grant the request, or raise ``DoorProblem``: ``LeaseNotHeld``, or ``InsufficientRAM`` with the numbers.
+    def devices(self) -> tuple[DeviceState, ...]:
+        """The node's accelerators, with what can be granted of each now."""
+        return tuple(
+            device.model_copy(update={"free_bytes": self._free_bytes_on(device)}) for device in self._devices()
+        )
 
-        Asking again (an engine that was restarted) replaces the earlier grant.
+    def grant(self, request: LeaseRequest) -> None:
+        """Grant the request, or raise ``DoorProblem``.
+
+        ``LeaseNotHeld``, ``DeviceUnknown``, or with figures ``InsufficientRAM`` or ``InsufficientVRAM``. Asking again
+        (an engine that was restarted) replaces the earlier grant.
         """
         path = self._checked_path(request)
         self.refresh()
         free = self.free_bytes(without=path)
         if request.bytes > free:
             raise self._insufficient(request, free, without=path)
+        self._check_devices(request, without=path)
         grant = Grant(
             slot=request.slot,
             index=request.index,
             content=request.content,
             artifact=request.artifact,
             bytes=request.bytes,
+            devices=request.devices,
+            device_bytes=request.device_bytes,
         )
         if not _write_grant(path, grant):
             raise _not_held(path)
@@ -147,6 +173,38 @@ class LeaseBook:
         except ValueError:
             return None
 
+    def _free_bytes_on(self, device: DeviceState, *, without: Path | None = None) -> int:
+        left = device.memory_bytes - sum(grant.device_bytes for grant in self._grants_on(device, without=without))
+        return max(0, min(left, device.free_bytes))
+
+    def _grants_on(self, device: DeviceState, *, without: Path | None) -> Iterator[Grant]:
+        return (grant for path, grant in self._grants.items() if path != without and device.id in grant.devices)
+
+    def _check_devices(self, request: LeaseRequest, *, without: Path) -> None:
+        known = {device.id: device for device in self._devices()}
+        for wanted in request.devices:
+            device = known.get(wanted)
+            if device is None:
+                raise _unknown(request, wanted, known)
+            free = self._free_bytes_on(device, without=without)
+            if request.device_bytes > free:
+                raise self._insufficient_on(device, request, free, without=without)
+
+    def _insufficient_on(self, device: DeviceState, request: LeaseRequest, free: int, *, without: Path) -> DoorProblem:
+        holders = ", ".join(
+            f"{grant.slot}.{grant.index} {grant.device_bytes}" for grant in self._grants_on(device, without=without)
+        )
+        return DoorProblem(
+            status=409,
+            code="InsufficientVRAM",
+            message=(
+                f"{request.slot} needs {request.device_bytes} bytes on {device.id} and {free} are free: "
+                f"the {device.product} has {device.memory_bytes}, no process holds {device.free_bytes} of them, "
+                f"leases hold {holders or 'nothing'}."
+            ),
+            field=request.slot,
+        )
+
     def _insufficient(self, request: LeaseRequest, free: int, *, without: Path) -> DoorProblem:
         holders = ", ".join(
             f"{grant.slot}.{grant.index} {grant.cost_bytes}" for path, grant in self._grants.items() if path != without
@@ -161,6 +219,18 @@ class LeaseBook:
             ),
             field=request.slot,
         )
+
+
+def _unknown(request: LeaseRequest, wanted: str, known: Iterable[str]) -> DoorProblem:
+    return DoorProblem(
+        status=409,
+        code="DeviceUnknown",
+        message=(
+            f"{request.slot} is to run on {wanted}, and this node does not tell of it: "
+            f"it tells of {', '.join(known) or 'no accelerators'}."
+        ),
+        field=request.slot,
+    )
 
 
 def _not_held(path: Path) -> DoorProblem:

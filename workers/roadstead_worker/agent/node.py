@@ -160,6 +160,7 @@ def _parts(settings: NodeSettings, store: WeightStore, weights: NodeWeights) -> 
         epoch = EpochFile(settings.store / "epoch")
     except ValueError as error:
         raise CannotStart(str(error)) from error
+    devices = Devices(nvml=settings.nvml, look_every_seconds=settings.devices_seconds)
     return NodeParts(
         node=settings.node,
         hardware=hardware,
@@ -172,9 +173,10 @@ def _parts(settings: NodeSettings, store: WeightStore, weights: NodeWeights) -> 
             settings.store,
             budget_bytes=lambda: budget.current().memory_bytes,
             available_bytes=lambda: available_memory(limited=limited),
+            devices=lambda: devices.current.devices,
         ),
         measurements=MeasurementStore(settings.store / "measurements"),
-        devices=Devices(nvml=settings.nvml, look_every_seconds=settings.devices_seconds),
+        devices=devices,
     )
 
 

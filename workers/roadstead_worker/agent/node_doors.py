@@ -121,6 +121,7 @@ class NodeDoors:
     async def _post_lease(self, request: web.Request) -> web.Response:
         body = await read_body(request, LeaseRequest)
         _not_negative(body.bytes)
+        _not_negative(body.device_bytes, field="device_bytes")
         digest = parse_digest(body.artifact)
         if self.parts.store.size_of(digest) is None:
             raise DoorProblem(
@@ -164,9 +165,9 @@ def as_door_problem(error: WeightsError) -> DoorProblem:
     return DoorProblem(status=_STATUSES.get(error.code, 422), code=error.code, message=error.message, field=error.field)
 
 
-def _not_negative(size: int) -> None:
+def _not_negative(size: int, *, field: str = "bytes") -> None:
     if size < 0:
-        raise DoorProblem(status=400, code="InvalidRequest", message="Bytes are not negative.", field="bytes")
+        raise DoorProblem(status=400, code="InvalidRequest", message="Bytes are not negative.", field=field)
 
 
 def _digest_of(request: web.Request) -> Digest:

@@ -112,9 +112,9 @@ class NodeTelling:
         parts = self._parts
         budget = parts.budget.current()
         leases = tuple(self._steady_lease(lease) for lease in parts.leases.states())
-        devices = parts.devices.current
+        devices = parts.leases.devices()
         told: set[Hashable] = {(lease.slot, lease.index) for lease in leases}
-        told |= {("device", device.id) for device in devices.devices}
+        told |= {("device", device.id) for device in devices}
         self._figures.keep_only(told | {"free", "disk"})
         weights = parts.weights.states()
         return NodeState(
@@ -142,13 +142,17 @@ class NodeTelling:
             weights=weights,
             leases=leases,
             measurements=parts.measurements.all(),
-            devices=tuple(self._steady_device(device) for device in devices.devices),
-            ambiguities=devices.ambiguities,
+            devices=tuple(self._steady_device(device, leases) for device in devices),
+            ambiguities=parts.devices.current.ambiguities,
         )
 
-    def _steady_device(self, device: DeviceState) -> DeviceState:
+    def _steady_device(self, device: DeviceState, leases: tuple[LeaseState, ...]) -> DeviceState:
+        granted = tuple((each.slot, each.index, each.device_bytes) for each in leases if device.id in each.devices)
         free = self._figures.steady(
-            ("device", device.id), device.free_bytes, step=MEMORY_STEP_BYTES, basis=device.memory_bytes
+            ("device", device.id),
+            device.free_bytes,
+            step=MEMORY_STEP_BYTES,
+            basis=(device.memory_bytes, granted),
         )
         return device.model_copy(update={"free_bytes": free})
 

@@ -25,6 +25,8 @@ class EngineSpec:
     """Per sequence; the engine reserves this much for each of ``concurrency`` sequences."""
     concurrency: int
     threads: int
+    devices: tuple[str, ...] = ()
+    """Ids of the accelerators that hold the model whole, and of which it sees no other; none: on the processor."""
     mapped: bool = True
     """Whether the weights are mapped from their file; else they are read into memory of the engine's own."""
     extra_args: tuple[str, ...] = ()

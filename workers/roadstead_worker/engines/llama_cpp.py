@@ -4,6 +4,11 @@ Both are the same code and speak the same words, so only the command differs. ``
 8 GiB of prompt cache would be memory nobody has leased; ``-c`` is the total over all sequences, while ours is per
 sequence; ``-lv 3`` keeps prompts out of the log. Chat templates come from the GGUF (``--jinja``). Flags as measured
 with llama.cpp b11434 and later.
+
+Accelerators are named (``--device CUDA0``), though no other can be seen: a build that cannot use them ends with that as
+its reason, instead of serving from memory of the host that nobody has leased. All layers go there, to several in equal
+parts: by itself llama.cpp would divide by what is free. Without any, ``none`` is named: a build that finds some would
+otherwise take them.
 """
 
 from __future__ import annotations
@@ -17,12 +22,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from roadstead_worker.engines.base import Capabilities, EngineCommand, EngineSpec, Timings
+from roadstead_worker.engines.visible_devices import is_amd
 
 SERVER_VARIABLE: Final = "ROADSTEAD_LLAMA_SERVER"
 """Path of a ``llama-server`` to use instead of the one on PATH; ``-`` means: never one, always the wheel."""
 
 _LISTENING: Final = re.compile(r"listening on (http://[^\s,]+)")
-_COMPLAINT: Final = re.compile(r"^(?:[\d.]+ E |(?:xllamacpp_server: )?error: )(.+)")
+_COMPLAINT: Final = re.compile(r"^(?:[\d.]+ E |(?:xllamacpp_server: )?error: |error while handling argument )(.+)")
 _FIGURE: Final = r'"{}":\s*([0-9.eE+-]+)'
 _GENERATED: Final = re.compile(_FIGURE.format("predicted_n").encode())
 _PROMPT_MILLISECONDS: Final = re.compile(_FIGURE.format("prompt_ms").encode())
@@ -114,10 +120,20 @@ def _program_argv(program: Path, spec: EngineSpec) -> tuple[str, ...]:
         *("-c", str(spec.context_tokens * spec.concurrency), "-np", str(spec.concurrency)),
         *("-t", str(spec.threads), "-tb", str(spec.threads)),
         *("--load-mode", "mmap" if spec.mapped else "none"),
+        *_on_devices(spec.devices),
         *flags,
         *unchanged,
         *spec.extra_args,
     )
+
+
+def _on_devices(devices: tuple[str, ...]) -> tuple[str, ...]:
+    if not devices:
+        return ("--device", "none")
+    backend = "ROCm" if is_amd(devices[0]) else "CUDA"
+    named = ",".join(f"{backend}{number}" for number in range(len(devices)))
+    several = ("--split-mode", "layer", "--tensor-split", ",".join("1" for _ in devices)) if len(devices) > 1 else ()
+    return ("--device", named, "-ngl", "999", *several)  # more layers than any model has
 
 
 def _wheel_argv(spec: EngineSpec) -> tuple[str, ...]:
@@ -127,5 +143,6 @@ def _wheel_argv(spec: EngineSpec) -> tuple[str, ...]:
         *("--context", str(spec.context_tokens * spec.concurrency), "--parallel", str(spec.concurrency)),
         *("--threads", str(spec.threads)),
         *(() if spec.mapped else ("--no-mmap",)),
+        *(("--devices", str(len(spec.devices))) if spec.devices else ()),
         *spec.extra_args,
     )

@@ -19,6 +19,7 @@ from roadstead_worker.engines.base import ENGINE_KEY_VARIABLE
 
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 _FLUSH_SECONDS = 10
+_EVERY_LAYER = 999
 _CACHE_TYPES = ("f16", "q8_0", "q4_0")
 
 
@@ -32,6 +33,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", default=0, type=int, help="0: any free one")
     parser.add_argument("--no-mmap", action="store_true", help="read the weights instead of mapping their file")
+    parser.add_argument("--devices", default=0, type=int, help="accelerators to use, of those that are visible")
     parser.add_argument("--cache-type-k", default="f16", choices=_CACHE_TYPES, help="what keys are kept in")
     parser.add_argument("--cache-type-v", default="f16", choices=_CACHE_TYPES, help="what values are kept in")
     parser.add_argument("--check-tensors", action="store_true", help="refuse tensors with invalid values (slow)")
@@ -72,6 +74,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parameters.cache_type_k = xllamacpp.ggml_type[f"GGML_TYPE_{chosen.cache_type_k.upper()}"]
     parameters.cache_type_v = xllamacpp.ggml_type[f"GGML_TYPE_{chosen.cache_type_v.upper()}"]
     parameters.fit_params = False  # it would shrink the context silently
+    if chosen.devices:
+        parameters.n_gpu_layers = _EVERY_LAYER
+        equal = [1.0] * chosen.devices
+        parameters.tensor_split = equal + [0.0] * (len(parameters.tensor_split) - chosen.devices)
+    else:
+        parameters.split_mode = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE
+        parameters.main_gpu = -1  # none: with no layer on it, one would still take memory of it to compute in
     modes = xllamacpp.llama_load_mode
     parameters.load_mode = modes.LLAMA_LOAD_MODE_NONE if chosen.no_mmap else modes.LLAMA_LOAD_MODE_MMAP
     parameters.cache_ram_mib = 0

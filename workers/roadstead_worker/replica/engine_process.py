@@ -1,8 +1,9 @@
 """One engine as a child process: started bound and scrubbed, watched, ended in order.
 
 It is started in a process group of its own through ``engine_launcher`` (see there for what binds it), with an
-environment built from an allow-list, so that Ray's token and the replica's own variables stay out of it, and inherits
-one descriptor: the lease file's, whose lock therefore lives exactly as long as anything that can hold the memory.
+environment built from an allow-list, so that Ray's token and the replica's own variables stay out of it, sees the
+accelerators of its group whatever the replica itself sees, and inherits one descriptor: the lease file's, whose lock
+therefore lives exactly as long as anything that can hold the memory.
 
 Not done here: restarting (``engine_keeper``), draining (``slot``: llama.cpp cuts streams at SIGTERM, so it must be
 idle before). Must be used from one event loop, whose thread outlives the engine.
@@ -26,12 +27,12 @@ from typing import Final, Self
 import aiohttp
 
 from roadstead_worker.engines.base import ENGINE_KEY_VARIABLE, Engine, EngineSpec
+from roadstead_worker.engines.visible_devices import visible
 from roadstead_worker.replica import engine_launcher
 from roadstead_worker.replica.engine_log import EngineLog
 
 KEPT_VARIABLES: Final = frozenset({
-    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES",
-    "NVIDIA_VISIBLE_DEVICES", "PATH", "TZ", "ZE_AFFINITY_MASK",
+    "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES", "PATH", "TZ",
 })  # fmt: skip
 """All that an engine sees of the replica's environment."""
 _HEALTH_POLL_SECONDS: Final = 0.05
@@ -184,6 +185,7 @@ def _spawn(run: EngineRun) -> subprocess.Popen[bytes]:
     command = run.engine.command(run.spec)
     environment = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
     environment |= command.environment | {ENGINE_KEY_VARIABLE: run.key}
+    environment |= visible(run.spec.devices)
     environment |= {"HOME": str(run.scratch), "TMPDIR": str(run.scratch)}
     launcher = [sys.executable, "-I", "-S", engine_launcher.__file__, "--parent", str(os.getpid())]
     if run.confined:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -75,24 +76,66 @@ class AgentSocket:
             raise NotYet(f"the node agent does not answer at {self._path}: {error}") from error
 
 
-async def claimed_group(store: Path, *, slot: str, groups: Callable[[], int]) -> ClaimedLease:
-    """One of the slot's device groups, as soon as one is free. ``groups`` is asked each time: the number may grow."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedGroup:
+    """A device group with memory: all that an engine needs to start."""
 
+    lease: ClaimedLease
+    devices: tuple[str, ...]
+    """Ids of the accelerators that memory was granted on."""
+    grant: LeaseGrant
+
+
+async def granted_group(
+    agent: AgentSocket,
+    store: Path,
+    *,
+    slot: str,
+    groups: Callable[[], int],
+    request: Callable[[int], LeaseRequest],
+) -> GrantedGroup:
+    """One of the slot's device groups, as soon as one is free, with memory, as soon as the node agent grants it.
+
+    ``groups`` is asked each time: the number may change. ``request`` tells what a group needs. A slot that has lost the
+    group meanwhile may have another that is free.
+    """
+    while True:
+        lease = await _claimed_group(store, slot=slot, groups=groups)
+        try:
+            granted = await _granted_memory(agent, lease, groups=groups, request=request)
+        except BaseException:
+            lease.release()
+            raise
+        if granted is not None:
+            return granted
+        lease.release()
+
+
+async def _claimed_group(store: Path, *, slot: str, groups: Callable[[], int]) -> ClaimedLease:
     async def attempt() -> ClaimedLease:
         try:
             lease = claim(store, slot, groups())
         except OSError as error:
             raise NotYet(f"the store cannot be used: {error}") from error
         if lease is None:
-            raise NotYet(f"all {groups()} device groups of the slot are taken, an older replica may still be draining")
+            raise NotYet(f"none of the slot's {groups()} device groups is free, an older replica may still be draining")
         return lease
 
     return await _waited_for(attempt, slot=slot, what="device group")
 
 
-async def granted_memory(agent: AgentSocket, request: Callable[[], LeaseRequest]) -> LeaseGrant:
-    """Memory for the claimed group, as soon as the node agent grants it."""
-    return await _waited_for(lambda: agent.lease(request()), slot=request().slot, what="memory lease")
+async def _granted_memory(
+    agent: AgentSocket, lease: ClaimedLease, *, groups: Callable[[], int], request: Callable[[int], LeaseRequest]
+) -> GrantedGroup | None:
+    """None if the slot no longer has the group that was claimed."""
+
+    async def attempt() -> GrantedGroup | None:
+        if lease.index >= groups():
+            return None
+        asked = request(lease.index)
+        return GrantedGroup(lease=lease, devices=asked.devices, grant=await agent.lease(asked))
+
+    return await _waited_for(attempt, slot=lease.slot, what="memory lease")
 
 
 async def _waited_for(attempt: Callable[[], Awaitable[Held]], *, slot: str, what: str) -> Held:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
-from roadstead_worker.contract import LeaseGrant, LeaseRequest, SlotArgs, SlotUserConfig
+from roadstead_worker.contract import LeaseRequest, SlotArgs, SlotUserConfig
 from roadstead_worker.engines.base import EngineSpec
 from roadstead_worker.engines.catalogue import engine_named
 from roadstead_worker.engines.loading import better_mapped
@@ -30,7 +30,7 @@ from roadstead_worker.replica.engine_keeper import EngineKeeper
 from roadstead_worker.replica.engine_process import EngineProcess, EngineRun
 from roadstead_worker.replica.lease_memory import LeaseMemoryTelling
 from roadstead_worker.replica.measuring import Measured, warm_up
-from roadstead_worker.replica.memory_claim import AgentSocket, claimed_group, granted_memory
+from roadstead_worker.replica.memory_claim import AgentSocket, GrantedGroup, granted_group
 from roadstead_worker.replica.proxy import ReplicaProxy, ReplicaSecret, Upstream
 from roadstead_worker.replica.settings import ReplicaSettings
 
@@ -99,14 +99,14 @@ class SlotReplica:
 
     async def _first_engine(self) -> EngineKeeper:
         config = self._current_config()
-        lease = await claimed_group(
-            self._settings.store, slot=self._args.slot, groups=lambda: self._current_config().groups
+        group = await granted_group(
+            self._agent, self._settings.store, slot=self._args.slot, groups=self._groups, request=self._lease_request
         )
+        lease = group.lease
         keeper: EngineKeeper | None = None
         try:
-            grant = await granted_memory(self._agent, lambda: self._lease_request(lease))
             self._memory = LeaseMemoryTelling(self._agent, lease)
-            keeper = EngineKeeper(lambda: self._start(lease, grant), slot=self._args.slot)
+            keeper = EngineKeeper(lambda: self._start(group), slot=self._args.slot)
             began = time.monotonic()
             await keeper.start()
             loaded = time.monotonic() - began
@@ -114,7 +114,12 @@ class SlotReplica:
                 timings = await warm_up(self._engine, process, self._client(), key=self._key)
                 self._measured.started(load_seconds=loaded, timings=timings)
                 log.info(
-                    "engine serves", slot=self._args.slot, pid=process.pid, group=lease.index, release=config.release
+                    "engine serves",
+                    slot=self._args.slot,
+                    pid=process.pid,
+                    group=lease.index,
+                    devices=group.devices,
+                    release=config.release,
                 )
         except BaseException:
             if keeper is not None:
@@ -124,10 +129,11 @@ class SlotReplica:
         self._lease = lease
         return keeper
 
-    async def _start(self, lease: ClaimedLease, grant: LeaseGrant) -> EngineProcess:
+    async def _start(self, group: GrantedGroup) -> EngineProcess:
         key = secrets.token_hex(16)
-        model = Path(grant.path)
-        mapped = await asyncio.to_thread(better_mapped, model)
+        lease, model = group.lease, Path(group.grant.path)
+        # What an accelerator holds is not rearranged in the host's memory: reading it would only cost some of that.
+        mapped = bool(group.devices) or await asyncio.to_thread(better_mapped, model)
         run = EngineRun(
             engine=self._engine,
             spec=EngineSpec(
@@ -136,6 +142,7 @@ class SlotReplica:
                 context_tokens=self._args.context_tokens,
                 concurrency=self._args.concurrency,
                 threads=self._args.threads,
+                devices=group.devices,
                 mapped=mapped,
                 extra_args=self._args.engine_args,
             ),
@@ -149,13 +156,21 @@ class SlotReplica:
         self._key = key
         return process
 
-    def _lease_request(self, lease: ClaimedLease) -> LeaseRequest:
+    def _groups(self) -> int:
+        """How many device groups there are to claim. One whose accelerators are not told is none yet."""
+        config = self._current_config()
+        return min(config.groups, len(config.device_groups)) if self._args.devices else config.groups
+
+    def _lease_request(self, index: int) -> LeaseRequest:
+        config = self._current_config()
         return LeaseRequest(
             slot=self._args.slot,
-            index=lease.index,
+            index=index,
             content=self._args.content,
             artifact=self._args.artifact,
-            bytes=self._current_config().memory_bytes,
+            bytes=config.memory_bytes,
+            devices=config.device_groups[index] if self._args.devices else (),
+            device_bytes=config.device_bytes if self._args.devices else 0,
         )
 
     def _upstream(self) -> Upstream | None:

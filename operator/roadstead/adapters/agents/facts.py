@@ -9,7 +9,7 @@ from roadstead.domain.inventory import Device, Vendor
 from roadstead.domain.model import PROMPT_TOKENS
 from roadstead.domain.release import Artifact, shared
 from roadstead.domain.snapshot import AgentFacts, EngineBuild, Lease, Resolved, Resolving, Weight
-from roadstead_worker.contract import DeviceState, NodeState, Progress, Resolution, WeightState
+from roadstead_worker.contract import DeviceState, LeaseState, NodeState, Progress, Resolution, WeightState
 
 
 def agent_facts(state: NodeState) -> AgentFacts:
@@ -26,10 +26,7 @@ def agent_facts(state: NodeState) -> AgentFacts:
         disk_free_bytes=state.disk_free_bytes,
         engines=tuple(EngineBuild(engine=offer.engine, image=offer.image) for offer in state.engines),
         weights=tuple(_weight(weight) for weight in state.weights),
-        leases=tuple(
-            Lease(slot=lease.slot, index=lease.index, bytes=max(lease.bytes_granted, lease.bytes_measured))
-            for lease in state.leases
-        ),
+        leases=tuple(_lease(lease) for lease in state.leases),
         measured_bytes=tuple(sorted(measured.items())),
         measured_speeds=tuple(
             sorted((each.content, each.tokens_per_second) for each in state.measurements if each.tokens_per_second)
@@ -44,6 +41,16 @@ def agent_facts(state: NodeState) -> AgentFacts:
         memory_bandwidth=state.hardware.memory_bandwidth,
         devices=tuple(_devices(state.devices)),
         ambiguities=state.ambiguities,
+    )
+
+
+def _lease(lease: LeaseState) -> Lease:
+    return Lease(
+        slot=lease.slot,
+        index=lease.index,
+        bytes=max(lease.bytes_granted, lease.bytes_measured),
+        devices=lease.devices,
+        device_bytes=lease.device_bytes,
     )
 
 

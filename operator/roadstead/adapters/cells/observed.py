@@ -155,6 +155,9 @@ def _put_for(name: str, packed_config: bytes) -> ObservedSlot | None:
         failed_at=None,
         addresses=(),
         engine_image=read.args.engine_image,
+        devices=read.args.devices,
+        device_bytes=deployment.user_config.device_bytes,
+        groups=deployment.user_config.device_groups,
     )
 
 

@@ -131,10 +131,15 @@ def _args(slot: Slot) -> SlotArgs:
         task=content.task,
         threads=slot.shape.threads,
         attempt=slot.attempt,
+        devices=slot.shape.devices,
     )
 
 
 def _user_config(slot: Slot) -> dict[str, Any]:
-    return SlotUserConfig(release=slot.release, memory_bytes=slot.memory_bytes, groups=slot.replicas).model_dump(
-        mode="json"
-    )
+    return SlotUserConfig(
+        release=slot.release,
+        memory_bytes=slot.memory_bytes,
+        groups=slot.replicas,
+        device_bytes=slot.device_bytes,
+        device_groups=slot.groups,
+    ).model_dump(mode="json")

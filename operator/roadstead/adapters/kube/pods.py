@@ -206,6 +206,7 @@ def _agent(wish: PodWish, workloads: Workloads) -> Object:
             {"name": "ROADSTEAD_CORES", "value": str(wish.worker.engine_cores)},
             {"name": "ROADSTEAD_HTTP_HOSTS", "value": ",".join(workloads.http_hosts)},
             {"name": "ROADSTEAD_ENGINE_OFFERS", "value": "[]"},
+            *_nvidia("utility"),
         ],
         "ports": [{"name": "door", "containerPort": AGENT_PORT}],
         "resources": workloads.agent.resources.model_dump(exclude_defaults=True),
@@ -231,6 +232,7 @@ def _worker(wish: PodWish, workloads: Workloads, *, head: str) -> Object:
             {"name": "ROADSTEAD_RAY_HEAD", "value": head},
             {"name": "ROADSTEAD_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "ROADSTEAD_ENGINE_IMAGE", "value": wish.image},
+            *_nvidia("compute,utility"),
         ],
         "ports": [{"name": "health", "containerPort": _RAY_AGENT_PORT}],
         "resources": {
@@ -253,6 +255,18 @@ def _variables(workloads: Workloads) -> list[Object]:
         {"name": "ROADSTEAD_LOG_LEVEL", "value": workloads.log_level},
         {"name": "ROADSTEAD_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         {"name": "ROADSTEAD_STORE", "value": "/store"},
+    ]
+
+
+def _nvidia(capabilities: str) -> list[Object]:
+    """What makes NVIDIA's container runtime, where it is the node's default, bring in all cards; else it does nothing.
+
+    No card is requested of the device plugin: an agent only reads them, and which engine uses which is in the plan.
+    Pods that run stay as they are, so the roles' numbers above are the same.
+    """
+    return [
+        {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
+        {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": capabilities},
     ]
 
 

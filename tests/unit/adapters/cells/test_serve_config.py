@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from roadstead.adapters.cells.observed import ToldApplication
 from roadstead.adapters.cells.serve_config import changed, composed, rendered
+from roadstead.domain.slot import Shape, Slot
 from roadstead_worker.agent.serve_config import base_digest, checked_applications
 from roadstead_worker.contract import SlotArgs, SlotUserConfig
 from tests.contract.doors.states import a_slot, an_application
@@ -29,6 +32,52 @@ def test_a_slot_becomes_an_application_that_the_head_agent_lets_through() -> Non
     assert deployment["max_surge_percent"] == 0
     assert SlotUserConfig.model_validate(deployment["user_config"]) == SlotUserConfig(
         release=1, memory_bytes=1 << 30, groups=2
+    )
+
+
+def test_a_slot_on_the_processor_is_put_byte_for_byte_as_before_there_were_accelerators() -> None:
+    """Otherwise an upgrade of the operator would restart every slot, and no earlier worker could run a new one."""
+    assert json.dumps(rendered(a_slot(replicas=2))) == (
+        '{"name": "team-a.assistant.01329751.node-a", "route_prefix": "/s/team-a.assistant.01329751.node-a", '
+        '"import_path": "roadstead_worker.replica.application:build", '
+        '"args": {"slot": "team-a.assistant.01329751.node-a", "model": "team-a/assistant", "variant": "q4", '
+        '"node": "node-a", "content": "976809368fa2499adde5f8204d5213d85dc3dd84f86b38ac26ce02d788ae40c2", '
+        f'"artifact": "sha256:{"a" * 64}", "engine": "LlamaCpp", "engine_image": "xllamacpp@1", '
+        '"engine_args": ["--flash-attn"], "served_name": "assistant", "context_tokens": 4096, "concurrency": 2, '
+        '"task": "Chat", "threads": 4, "attempt": 0}, '
+        '"deployments": [{"name": "Slot", "num_replicas": 2, "max_ongoing_requests": 4, "max_queued_requests": 8, '
+        '"graceful_shutdown_timeout_s": 600, "health_check_period_s": 5, "health_check_timeout_s": 10, '
+        '"max_surge_percent": 0, '
+        '"ray_actor_options": {"num_cpus": 0, "label_selector": {"roadstead.dev/node": "node-a"}}, '
+        '"user_config": {"release": 1, "memory_bytes": 1073741824, "groups": 2}}]}'
+    )
+
+
+def test_a_slot_on_accelerators_is_put_with_its_groups_and_read_back_as_it_was() -> None:
+    slot = on_accelerators(("GPU-a", "GPU-b"), ("GPU-c", "GPU-d"))
+    application = an_application(slot)
+    assert checked_applications([application.config]) == [application.config]
+    assert application.config["args"]["devices"] == 2
+    seen = ToldApplication.of(application).slot
+    assert seen is not None
+    assert (seen.devices, seen.device_bytes, seen.groups) == (2, 20 << 30, slot.groups)
+
+
+def test_a_slot_on_accelerators_changes_its_groups_without_a_restart() -> None:
+    slot = on_accelerators(("GPU-a", "GPU-b"), ("GPU-c", "GPU-d"))
+    echo = rendered(slot)
+    after = changed(echo, replace(slot, replicas=1, groups=(("GPU-c", "GPU-d"),), device_bytes=21 << 30))
+    assert differences(echo, after) == {
+        "deployments.0.num_replicas": 1,
+        "deployments.0.user_config.groups": 1,
+        "deployments.0.user_config.device_bytes": 21 << 30,
+        "deployments.0.user_config.device_groups": [["GPU-c", "GPU-d"]],
+    }
+
+
+def on_accelerators(*groups: tuple[str, ...]) -> Slot:
+    return replace(
+        a_slot(replicas=len(groups)), shape=Shape(threads=1, devices=2), device_bytes=20 << 30, groups=groups
     )
 
 
