@@ -27,6 +27,7 @@ from roadstead.ports import DoorError, FencedError
 from roadstead_migrations import runner
 from tests.contract.postgres.ledger_values import MORNING
 from tests.contract.postgres.link import Link
+from tests.fixtures.patience import until
 
 pytestmark = pytest.mark.contract
 
@@ -102,14 +103,16 @@ class Desk:
         self._stack = stack
         self._engine: Engine = create_engine(url, poolclass=NullPool)
 
-    async def ledger(self, *, epoch: int = 1, installation: str = "here", url: URL | None = None) -> PostgresLedger:
-        """As a leader of that epoch has it. Its probe stays quiet after the first question."""
+    async def ledger(
+        self, *, epoch: int = 1, installation: str = "here", url: URL | None = None, probe_seconds: float = 3600
+    ) -> PostgresLedger:
+        """As a leader of that epoch has it. Its probe stays quiet after the first question, if nothing else is said."""
         ledger = PostgresLedger(
             lambda: url or self.url,
             installation=installation,
             epoch=lambda: epoch,
             clock=lambda: self.now,
-            probe_seconds=3600,
+            probe_seconds=probe_seconds,
         )
         await self._stack.enter_async_context(ledger)
         await ledger.require_schema()
@@ -204,6 +207,15 @@ async def test_a_leader_of_an_older_epoch_writes_nothing(desk: Desk) -> None:
     assert desk.of("SELECT 1 FROM quality_records") == []
 
 
+async def test_a_leader_that_leads_again_reads_what_another_has_written_meanwhile(desk: Desk) -> None:
+    first, other = await desk.ledger(epoch=1), await desk.ledger(epoch=2)
+    await first.remember(shown(n=facts(A)))
+    await other.remember(shown(n=facts(A, speed=30.0)))
+    first._epoch = lambda: 3
+    await first.remember(shown(n=facts(A)))
+    assert desk.of("SELECT tokens_per_second, epoch FROM measurements WHERE ended IS NULL") == [(20.0, 3)]
+
+
 async def test_another_installations_rows_are_left_alone(desk: Desk) -> None:
     here, there = await desk.ledger(), await desk.ledger(installation="there")
     await here.remember(shown(n=facts(A)))
@@ -229,6 +241,21 @@ async def test_after_a_commit_without_an_answer_the_next_turn_writes_what_is_mis
         (20.0, "Changed"),
         (40.0, None),
     ]
+
+
+async def test_a_ledger_that_comes_back_from_a_backup_is_read_again(desk: Desk) -> None:
+    async with Link(desk.url) as link:
+        ledger = await desk.ledger(url=link.url, probe_seconds=0.05)
+        told = replace(shown(n=facts(A)), quality={ASSISTANT: (a_record(),)})
+        await ledger.remember(told)
+        await link.cut()
+        await until(lambda: ledger._why, "the probe finds nobody")
+        for table in ("measurements", "quality_records"):
+            desk.do(f"DROP TRIGGER no_truncate ON {table}; TRUNCATE {table}")
+        await link.restore()
+        await until(lambda: not ledger._why, "it answers again")
+        await ledger.remember(told)
+    assert desk.of("SELECT 1 FROM measurements CROSS JOIN quality_records") == [(1,)]
 
 
 async def test_the_first_measurements_of_a_large_fleet_are_written_in_parts(desk: Desk) -> None:
