@@ -12,6 +12,7 @@ from typing import Protocol
 
 from roadstead.domain.engine_log import EngineLog
 from roadstead.domain.inventory import DeviceSlice
+from roadstead.domain.measured import Shown
 from roadstead.domain.model import FieldProblem, Model, ModelKey, ModelSpec
 from roadstead.domain.plan import ModelReport, PoolReport, World
 from roadstead.domain.release import Artifact, Content, Release
@@ -182,3 +183,6 @@ class Ledger(Protocol):
 
     async def reconcile(self, world: World) -> None:
         """Open and close rows until they equal the world."""
+
+    async def remember(self, shown: Shown) -> None:
+        """Write what is news of measurements; without news nothing is written."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from roadstead.domain.measured import Shown
 from roadstead.domain.model import Model
 from roadstead.domain.plan import Incarnation, Placement, World
-from roadstead.domain.snapshot import FleetSnapshot, Known
+from roadstead.domain.snapshot import FleetSnapshot, Known, latest
 from roadstead.ports import Agents, Cells, Cluster, Gateways, Ledger
 from roadstead.services.resolutions import ResolutionBook
 
@@ -68,6 +69,20 @@ def world_of(snapshot: FleetSnapshot) -> World:
     return World(
         incarnations=tuple(_incarnation(model) for model in snapshot.models),
         placements=placements if len(known) == len(snapshot.cells) else None,
+    )
+
+
+def shown_by(snapshot: FleetSnapshot) -> Shown:
+    """What the ledger's history of measurements is compared with; nothing is copied, however large the fleet."""
+    answers = ((node, latest(part)) for node, part in snapshot.agents.items())
+    return Shown(
+        nodes=frozenset(snapshot.nodes) | snapshot.agents.keys(),
+        agents={node: facts for node, facts in answers if facts is not None},
+        quality={
+            model.key: model.spec.measured
+            for model in snapshot.models
+            if model.spec is not None and model.spec.measured
+        },
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
+from roadstead.domain.measured import Shown
 from roadstead.domain.model import Model, ModelKey
 from roadstead.domain.plan import World
 from roadstead.domain.reasons import Reason
@@ -26,6 +27,7 @@ from roadstead.ports import DoorError, Ledger
 PATIENCE_SECONDS: Final = 2.0
 """A transaction takes some milliseconds; this is for a machine that is very busy."""
 _WORLD: Final = "the world"
+_SHOWN: Final = "what was measured"
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -50,7 +52,8 @@ class PromptLedger:
         self._patience_seconds = patience_seconds
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
         self._late: set[Hashable] = set()
-        self._world: World | None = None
+        self._written: dict[Hashable, object] = {}
+        """Of the world and of what was measured, the one that was begun last."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,11 +82,19 @@ class PromptLedger:
                 del self._under_way[other]
 
     async def reconcile(self, world: World) -> None:
-        """One at a time: an earlier world is written to its end before this one."""
-        if _WORLD in self._under_way and self._world != world:
-            await self._promptly(_WORLD, lambda: self._ledger.reconcile(world))
-        self._world = world
-        await self._promptly(_WORLD, lambda: self._ledger.reconcile(world))
+        """One at a time."""
+        await self._in_order(_WORLD, world, self._ledger.reconcile)
+
+    async def remember(self, shown: Shown) -> None:
+        """One at a time."""
+        await self._in_order(_SHOWN, shown, self._ledger.remember)
+
+    async def _in_order(self, key: Hashable, state: T, write: Callable[[T], Awaitable[None]]) -> None:
+        """An earlier state is written to its end before this one."""
+        if key in self._under_way and self._written[key] != state:
+            await self._promptly(key, lambda: write(state))
+        self._written[key] = state
+        await self._promptly(key, lambda: write(state))
 
     async def _promptly(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         task = self._under_way.get(key)

@@ -13,7 +13,7 @@ import structlog
 from roadstead.domain.snapshot import FleetSnapshot, Known
 from roadstead.ports import DoorError
 from roadstead.services.act import RETRY_SECONDS, Executor, Outcome
-from roadstead.services.observe import Ports, observe, world_of
+from roadstead.services.observe import Ports, observe, shown_by, world_of
 from roadstead.services.outlook import Planned, Planner
 from roadstead.services.publish import Publisher
 from roadstead.services.resolutions import ResolutionBook
@@ -94,6 +94,7 @@ class Turn:
         try:
             async with asyncio.timeout(_LEDGER_TIMEOUT_SECONDS):
                 await self.ports.ledger.reconcile(world_of(snapshot))
+                await self.ports.ledger.remember(shown_by(snapshot))
         except DoorError as error:
             log.info("ledger.behind", code=error.code, message=error.message)
         except TimeoutError:

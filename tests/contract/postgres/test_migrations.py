@@ -22,13 +22,13 @@ pytestmark = pytest.mark.contract
 
 
 def test_up_down_and_up_again_leaves_the_schema_of_the_models(empty_database: URL) -> None:
-    assert runner.upgrade(empty_database) == "The schema went from nothing to 0001."
-    assert runner.check(empty_database) == "The schema is at 0001 and equals the models."
-    assert runner.downgrade(empty_database, "base", discard_history=False) == "The schema went from 0001 to nothing."
+    assert runner.upgrade(empty_database) == "The schema went from nothing to 0002."
+    assert runner.check(empty_database) == "The schema is at 0002 and equals the models."
+    assert runner.downgrade(empty_database, "base", discard_history=False) == "The schema went from 0002 to nothing."
     assert _tables(empty_database) == {"alembic_version"}
-    assert runner.upgrade(empty_database) == "The schema went from nothing to 0001."
-    assert runner.check(empty_database) == "The schema is at 0001 and equals the models."
-    assert runner.upgrade(empty_database) == "Nothing to do: the schema is at 0001."
+    assert runner.upgrade(empty_database) == "The schema went from nothing to 0002."
+    assert runner.check(empty_database) == "The schema is at 0002 and equals the models."
+    assert runner.upgrade(empty_database) == "Nothing to do: the schema is at 0002."
 
 
 def test_a_difference_between_models_and_database_is_found(database: URL) -> None:
@@ -40,8 +40,8 @@ def test_a_difference_between_models_and_database_is_found(database: URL) -> Non
 def test_two_migrators_at_once_both_succeed(empty_database: URL) -> None:
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(lambda _: runner.upgrade(empty_database), range(4)))
-    assert max(said) == "The schema went from nothing to 0001."
-    assert said.count("Nothing to do: the schema is at 0001.") == 3
+    assert max(said) == "The schema went from nothing to 0002."
+    assert said.count("Nothing to do: the schema is at 0002.") == 3
 
 
 def test_a_migrator_that_cannot_get_the_lock_says_so(empty_database: URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_migrator_that_cannot_get_the_lock_says_so(empty_database: URL, monkey
         holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": runner._ADVISORY_KEY})
         with pytest.raises(runner.MigrationProblem, match="held a lock"):
             runner.upgrade(empty_database, patience_seconds=0)
-    assert runner.upgrade(empty_database).endswith("to 0001.")
+    assert runner.upgrade(empty_database).endswith("to 0002.")
 
 
 def test_a_downgrade_never_drops_releases_by_accident(database: URL) -> None:
@@ -65,7 +65,7 @@ def test_a_downgrade_never_drops_releases_by_accident(database: URL) -> None:
     )
     with pytest.raises(runner.MigrationProblem, match="remembers 1 releases"):
         runner.downgrade(database, "base", discard_history=False)
-    assert runner.downgrade(database, "base", discard_history=True) == "The schema went from 0001 to nothing."
+    assert runner.downgrade(database, "base", discard_history=True) == "The schema went from 0002 to nothing."
 
 
 def test_a_newer_schema_is_lived_with_as_long_as_it_allows(database: URL) -> None:
@@ -75,7 +75,7 @@ def test_a_newer_schema_is_lived_with_as_long_as_it_allows(database: URL) -> Non
     )
     assert "can live with it" in runner.upgrade(database)
     _execute(database, "UPDATE schema_revisions SET min_app = '9.1.0' WHERE revision = '0007'")
-    with pytest.raises(runner.MigrationProblem, match=r"is at 0007, newer than the 0001 .* needs Roadstead 9\.1\.0"):
+    with pytest.raises(runner.MigrationProblem, match=r"is at 0007, newer than the 0002 .* needs Roadstead 9\.1\.0"):
         runner.upgrade(database)
 
 
@@ -85,18 +85,18 @@ def test_a_process_refuses_a_schema_that_does_not_fit(empty_database: URL) -> No
         check_schema(None, app="0.1.0")
     runner.upgrade(empty_database)
     applied = _schema(empty_database)
-    assert applied == AppliedSchema(revision="0001", min_app="0.1.0")
+    assert applied == AppliedSchema(revision="0002", min_app="0.1.0")
     check_schema(applied)
     with pytest.raises(SchemaProblem, match=r"needs Roadstead 0\.1\.0 or newer; this is 0\.0\.9"):
         check_schema(applied, app="0.0.9")
-    with pytest.raises(SchemaProblem, match=r"is 0001, Roadstead 0\.10\.0 needs at least 0002"):
-        check_schema(applied, app="0.10.0", required="0002")
+    with pytest.raises(SchemaProblem, match=r"is 0002, Roadstead 0\.10\.0 needs at least 0003"):
+        check_schema(applied, app="0.10.0", required="0003")
 
 
 def test_the_command_takes_plain_addresses_and_explains_itself(empty_database: URL) -> None:
     plain = as_libpq(empty_database)
-    assert _command(plain, "upgrade") == (0, "The schema went from nothing to 0001.\n", "")
-    assert _command(plain, "current")[1].startswith("The schema is at 0001")
+    assert _command(plain, "upgrade") == (0, "The schema went from nothing to 0002.\n", "")
+    assert _command(plain, "current")[1].startswith("The schema is at 0002")
     status, said, complained = _command("postgresql://somebody:secret@127.0.0.1:1/ledger", "upgrade")
     assert (status, said) == (1, "")
     assert complained.startswith("Cannot connect to postgresql://somebody:***@127.0.0.1:1/ledger: ")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from roadstead.domain.measured import Shown
 from roadstead.domain.model import Model
 from roadstead.domain.plan import World
 from roadstead.domain.release import Content
@@ -37,6 +38,10 @@ class SlowLedger:
 
     async def reconcile(self, world: World) -> None:
         self.asked.append(world)
+        await self._answer()
+
+    async def remember(self, shown: Shown) -> None:
+        self.asked.append(shown)
         await self._answer()
 
     async def _answer(self) -> int:
@@ -113,3 +118,18 @@ async def test_a_later_world_is_written_after_the_earlier_one(desk: Desk) -> Non
     desk.slow.answers.put_nowait(0)
     await desk.ledger.reconcile(LATER)
     assert desk.slow.asked == [EARLIER, LATER]
+
+
+async def test_measurements_are_written_after_the_earlier_ones_and_beside_a_world(desk: Desk) -> None:
+    earlier, later = (Shown(nodes=frozenset(names), agents={}, quality={}) for names in ("a", "ab"))
+    for shown in (earlier, later):
+        with pytest.raises(DoorError):
+            await desk.ledger.remember(shown)
+    with pytest.raises(DoorError):
+        await desk.ledger.reconcile(EARLIER)
+    assert desk.slow.asked == [earlier, EARLIER]
+    for _ in range(3):
+        desk.slow.answers.put_nowait(0)
+    await until(lambda: len(desk.pokes) == 2, "both are done")
+    await desk.ledger.remember(later)
+    assert desk.slow.asked == [earlier, EARLIER, later]

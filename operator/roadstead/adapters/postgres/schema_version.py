@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, text
 
 from roadstead.adapters.postgres.schema import SchemaRevisionRow
 
-REQUIRED_REVISION: Final = "0001"
+REQUIRED_REVISION: Final = "0002"
 """The oldest schema this program works with. Revisions are numbers in order."""
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -22,9 +24,12 @@ from sqlalchemy.orm import Session
 
 from roadstead.adapters.postgres.database import AnswerLost, Database, ReadOnly
 from roadstead.adapters.postgres.fence import Writer
+from roadstead.adapters.postgres.measuring import Recorded, changes, follow, read_recorded, write_changes
 from roadstead.adapters.postgres.numbering import find_release, number_release
+from roadstead.adapters.postgres.quality_records import KnownRecords, read_known_records, write_records
 from roadstead.adapters.postgres.reconciling import changed_models, reconcile
 from roadstead.adapters.postgres.schema_version import SchemaProblem, check_schema, read_schema
+from roadstead.domain.measured import Shown
 from roadstead.domain.model import Model
 from roadstead.domain.plan import World
 from roadstead.domain.release import Content, contents_digest
@@ -33,9 +38,20 @@ from roadstead.ports import DoorError
 
 FRESH: Final = timedelta(seconds=30)
 _PROBE_SECONDS: Final = 5.0
+_ROWS_AT_ONCE: Final = 1_000
+"""Of measurements, in one transaction: a large fleet's first ones must fit into the time that it has."""
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _History:
+    """What a leader of some epoch has written, or found, of measurements."""
+
+    epoch: int
+    recorded: dict[str, Recorded]
+    records: KnownRecords
 
 
 class PostgresLedger:
@@ -65,6 +81,8 @@ class PostgresLedger:
         self._schema_fits = False
         self._reconciled: tuple[World, int] | None = None
         self._reconciling = asyncio.Lock()
+        self._history: _History | None = None
+        self._remembering = asyncio.Lock()
         self._probe: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -123,6 +141,23 @@ class PostgresLedger:
                 await self._transact(lambda session: reconcile(session, writer, world, only=only))
             self._reconciled = (world, writer.epoch)
 
+    async def remember(self, shown: Shown) -> None:
+        """Write what is news of measurements; what was written is read once, and then known."""
+        async with self._remembering:
+            writer = self._writer()
+            history, self._history = self._history, None
+            if history is None or history.epoch != writer.epoch:
+                history = await self._transact(partial(_read_history, writer=writer))
+            changed = changes(history.recorded, shown)
+            for some in _in_parts(changed):
+                await self._transact(partial(write_changes, writer=writer, written=some, shown=shown))
+            new = history.records.new_in(shown)
+            for records in _in_parts(new):
+                await self._transact(partial(write_records, writer=writer, new=records))
+            follow(history.recorded, shown, changed)
+            history.records.follow(shown, new)
+            self._history = history
+
     async def _read_back(self, model: Model, contents: tuple[Content, ...]) -> int | None:
         """Whether the transaction whose answer was lost was committed. Never repeats it: the next turn asks again."""
         installation, digest = self._facts.installation, contents_digest(contents)
@@ -161,6 +196,7 @@ class PostgresLedger:
         self._why = why
         # Whatever comes back may be a restored backup: look at every row again.
         self._reconciled = None
+        self._history = None
         self._schema_fits = False
 
     def _writer(self) -> Writer:
@@ -174,3 +210,15 @@ def _ping(session: Session) -> None:
 
 def _check_schema(session: Session) -> None:
     check_schema(read_schema(session.connection()))
+
+
+def _read_history(session: Session, writer: Writer) -> _History:
+    return _History(
+        epoch=writer.epoch,
+        recorded=read_recorded(session, writer),
+        records=read_known_records(session, writer),
+    )
+
+
+def _in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (rows[first : first + _ROWS_AT_ONCE] for first in range(0, len(rows), _ROWS_AT_ONCE))
