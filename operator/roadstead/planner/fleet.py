@@ -108,6 +108,9 @@ class _Draft:
 _MOVES: Final = 2
 """Models that anything starts or leaves of, while further ones are given a better variant."""
 
+_LOOKS: Final = 16
+"""Models that are looked at for a better variant in one plan: where none finds any, a plan should cost what changed."""
+
 
 def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> FleetPlan:
     """What the fleet should look like next. Pure; see the package for what that promises.
@@ -226,22 +229,25 @@ def _better(draft: _Draft, models: list[Model]) -> None:
     if draft.short or not any(draft.wishes.values()):
         return
     largest = max((draft.rooms.free(name) for name in draft.seats), default=0)
-    for model in models:
+    able = [model for model in models if 0 < draft.wishes.get(model.uid, 0) <= largest]
+    for model in draft.rest.in_turns(able)[:_LOOKS]:
         if draft.moving >= _MOVES:
             return
-        if 0 < draft.wishes.get(model.uid, 0) <= largest:
-            _better_one(draft, model)
+        if not _bettered(draft, model):
+            draft.rest.note_in_vain(model)
 
 
-def _better_one(draft: _Draft, model: Model) -> None:
-    """If there is something better for it: what is told otherwise stays, because words about free memory move."""
+def _bettered(draft: _Draft, model: Model) -> bool:
+    """Whether there is something better. If not, what is told stays: words about free memory move."""
     found = _look_at(draft, model)
     awake = _awake(draft, found.grounds) if isinstance(found, Resting) else found
     moving = draft.moving
     _plan_service(draft, model, awake, (), better=True)
     told = draft.reports.pop()
-    if draft.moving > moving:
-        draft.reports = [told if each.model.uid == model.uid else each for each in draft.reports]
+    if draft.moving == moving:
+        return False
+    draft.reports = [told if each.model.uid == model.uid else each for each in draft.reports]
+    return True
 
 
 def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers, *, better: bool = False) -> Deal | None:

@@ -2,12 +2,13 @@
 
 Most of a fleet rests, and a plan should cost what changed. So the plan remembers what each resting model was planned
 from and what its status says; as long as the one is the same, so is the other. A plan that remembers has the actions of
-one that does not. Only words are older: why a variant is *not* on some node is told with the room of that moment.
+one that does not. Only words are older: why a variant is *not* on some node is told with the room of that moment. And
+where many could have a better variant, but none has, it looks at a few of them each time, in turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -105,10 +106,20 @@ class Rest:
 
     _reports: dict[str, Resting] = field(default_factory=dict)
     """By uid."""
+    _in_vain: dict[str, int] = field(default_factory=dict)
+    """By uid of a model at rest: the look for a better variant that found none, counted from 1."""
 
     def copy(self) -> Rest:
         """To think on from here without being remembered."""
-        return Rest(dict(self._reports))
+        return Rest(dict(self._reports), dict(self._in_vain))
+
+    def in_turns(self, models: Iterable[Model]) -> list[Model]:
+        """Those first that were not looked at in vain, then those whose last such look is longest ago."""
+        return sorted(models, key=lambda model: self._in_vain.get(model.uid, 0))
+
+    def note_in_vain(self, model: Model) -> None:
+        """It was looked at for a better variant, and there is none."""
+        self._in_vain[model.uid] = max(self._in_vain.values(), default=0) + 1
 
     def of(self, found: Grounds) -> Resting | None:
         """What was found when the model came to rest on these grounds; None if it is to be planned.
@@ -119,6 +130,7 @@ class Rest:
         if known is not None and known.grounds == found:
             return known
         self._reports.pop(found.model.uid, None)
+        self._in_vain.pop(found.model.uid, None)
         return None
 
     def note(self, resting: Resting) -> None:
@@ -130,3 +142,4 @@ class Rest:
         if len(self._reports) > len(models):
             alive = {model.uid for model in models}
             self._reports = {uid: noted for uid, noted in self._reports.items() if uid in alive}
+            self._in_vain = {uid: look for uid, look in self._in_vain.items() if uid in alive}

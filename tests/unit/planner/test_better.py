@@ -159,3 +159,20 @@ async def test_an_operator_that_starts_in_the_middle_goes_on() -> None:
         fleet.restart_operator()
     await fleet.settle()
     assert fleet.running(key) == {"node-a": ("large", 1)}
+
+
+async def test_where_many_find_nothing_better_a_plan_looks_at_a_few_of_them_and_none_is_forgotten() -> None:
+    """Replicas are not crowded together: those of the first models could only go where they are already."""
+    fleet = MemoryFleet(nodes={"node-a": node(15_000), "node-b": node(8_000)})
+    for at in range(20):
+        fleet.apply(f"first-{at:02}", LARGE, SMALL, replicas=2)
+    fleet.nodes["node-b"].budget = 20 * 200 * MIB
+    await fleet.settle()
+    fleet.nodes["node-c"] = node(300)
+    last = fleet.apply("last", LARGE, SMALL, replicas=1)
+    await fleet.settle()
+    assert fleet.running(last)
+
+    fleet.nodes["node-c"].budget = 900 * MIB
+    await fleet.settle(limit=200)
+    assert {variant for variant, _ in fleet.running(last).values()} == {"large"}
