@@ -15,7 +15,7 @@ from roadstead.domain.plan import ConfigureCell
 from roadstead.domain.reasons import Reason
 from roadstead.planner.explain import explain
 from roadstead.planner.fleet import plan
-from roadstead.planner.spread import Topology
+from roadstead.planner.spread import Domains, Topology
 from roadstead.planner.survey import survey
 from roadstead.services.observe import observe
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
@@ -204,12 +204,24 @@ async def test_a_better_variant_is_not_taken_where_it_would_be_too_many() -> Non
     fleet = fleet_of(a1=300, b1=300)
     key = fleet.apply("assistant", LARGE, SMALL, replicas=2, spread=ZONES)
     await fleet.settle()
-    assert fleet.running(key) == {"a1": ("small", 1), "b1": ("small", 1)}
 
-    fleet.nodes["a2"] = node("a2", 2000)
+    fleet.nodes["b2"] = node("b2", 2000)
     await fleet.settle()
 
-    assert fleet.running(key) == {"a2": ("large", 1), "b1": ("small", 1)}
+    assert fleet.running(key) == {"a1": ("small", 1), "b1": ("small", 1)}
+
+
+async def test_a_better_variant_in_the_same_zone_makes_nothing_more_uneven() -> None:
+    fleet = fleet_of(a1=300, a2=300, b1=300)
+    key = fleet.apply("assistant", LARGE, SMALL, replicas=3, spread=ZONES)
+    await fleet.settle()
+    assert by_zone(fleet, key) == {"a": 2, "b": 1}
+
+    fleet.nodes["a3"] = node("a3", 800)
+    await fleet.settle()
+
+    assert by_zone(fleet, key) == {"a": 2, "b": 1}
+    assert fleet.running(key)["a3"] == ("large", 1)
 
 
 async def test_a_higher_priority_takes_room_only_where_the_spread_allows_a_replica() -> None:
@@ -239,14 +251,34 @@ async def test_while_only_the_spread_keeps_a_replica_from_starting_others_get_th
 
 @pytest.mark.parametrize("spread", [ZONES, NODES])
 async def test_models_that_come_together_are_offered_only_what_the_spread_allows(spread: Spread) -> None:
-    fleet = fleet_of(a1=420, a2=420, b1=420, b2=420, x1=420)
-    keys = [fleet.apply(name, SMALL, replicas=4, spread=spread) for name in ("first", "second")]
+    fleet = fleet_of(a1=600, a2=600, b1=600, b2=600, x1=600)
+    keys = [fleet.apply(name, LARGE, SMALL, replicas=4, spread=spread) for name in ("first", "second")]
 
     await fleet.settle()
 
     assert [sum(by_node(fleet, key).values()) for key in keys] == [4, 4]
     for key in keys:
         assert spread is NODES or by_node(fleet, key) == {"a1": 1, "a2": 1, "b1": 1, "b2": 1}
+
+
+async def test_offers_leave_room_in_every_zone_for_the_model_that_is_spread() -> None:
+    fleet = fleet_of(a1=250, a2=250, b1=250, b2=250)
+    free = fleet.apply("free", SMALL, replicas=2)
+    even = fleet.apply("spread", SMALL, replicas=2, spread=ZONES)
+
+    await fleet.settle()
+
+    assert by_zone(fleet, even) == {"a": 1, "b": 1}
+    assert sum(by_zone(fleet, free).values()) == 2
+
+
+async def test_an_offer_is_not_taken_up_where_another_zone_found_no_room_for_its_part() -> None:
+    fleet = fleet_of(a1=420, a2=420, b1=100)
+    keys = [fleet.apply(name, SMALL, replicas=4, spread=ZONES) for name in ("first", "second")]
+
+    await fleet.settle()
+
+    assert [by_zone(fleet, key) for key in keys] == [{"a": 1}, {"a": 1}]
 
 
 async def test_a_new_release_is_spread_anew_beside_the_old_one() -> None:
@@ -259,6 +291,55 @@ async def test_a_new_release_is_spread_anew_beside_the_old_one() -> None:
 
     assert fleet.release_number(key) == 2
     assert by_zone(fleet, key) == {"a": 2, "b": 1}
+
+
+async def test_of_the_old_release_that_stays_which_evens_out_what_the_new_one_has() -> None:
+    fleet = fleet_of(a1=1500, b1=300)
+    fleet.apply("assistant", SMALL, replicas=2, spread=ZONES)
+    await fleet.settle()
+
+    fleet.apply("assistant", SMALL, replicas=2, spread=ZONES, context_tokens=8192)
+    await fleet.settle()
+
+    releases = {app.slot.node: app.slot.release for app in fleet.applications.values() if app.configured}
+    assert releases == {"a1": 2, "b1": 1}
+
+
+@pytest.mark.parametrize(("cordoned", "zones"), [(("b1",), {"a1", "b2"}), (("a1", "b1"), {"a2", "b2"})])
+async def test_what_moves_while_the_new_release_has_no_place_is_spread_as_well(
+    cordoned: tuple[str, ...], zones: set[str]
+) -> None:
+    fleet = fleet_of(a1=310, b1=310)
+    key = fleet.apply("assistant", SMALL, replicas=2, spread=ZONES)
+    await fleet.settle()
+    for name in ("a2", "a3"):
+        fleet.nodes[name] = node(name, 300)
+    fleet.nodes["b2"] = node("b2", 290)
+
+    fleet.apply("assistant", SMALL, replicas=2, spread=ZONES, context_tokens=8192)
+    for name in cordoned:
+        fleet.nodes[name].unschedulable = True
+    await fleet.settle()
+
+    assert set(fleet.running(key)) == zones
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "x"]), max_size=9), st.integers(0, 9), st.integers(1, 3))
+def test_to_deal_by_turns_is_allowed_at_every_step_whatever_stands(
+    standing: list[str], replicas: int, max_skew: int
+) -> None:
+    domains = Domains(
+        spread=Spread(topology_key=ZONE, max_skew=max_skew),
+        by_node={name: f"zone-{name}" for name in "abc"},
+        names=frozenset({"zone-a", "zone-b", "zone-c"}),
+    )
+    places = [(name, 1) for name in standing]
+
+    for beside, domain in domains.turns(replicas, places, seed="uid"):
+        name = domain.removeprefix("zone-")
+        assert beside == sum(node == name for node, _ in places)
+        assert domains.allow(name, places)
+        places.append((name, 1))
 
 
 async def test_explain_tells_what_keeps_a_further_replica_off_a_node() -> None:
@@ -353,7 +434,7 @@ def check_what_starts(fleet: MemoryFleet) -> None:
         assert counts[domains.by_node[slot.node]] - fewest <= domains.spread.max_skew, f"{slot.name}: {counts}"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14))
 async def test_whatever_comes_and_goes_nothing_is_started_where_it_would_be_too_many(
     history: list[tuple[object, ...]],
