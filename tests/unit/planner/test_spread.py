@@ -251,8 +251,8 @@ async def test_while_only_the_spread_keeps_a_replica_from_starting_others_get_th
 
 @pytest.mark.parametrize("spread", [ZONES, NODES])
 async def test_models_that_come_together_are_offered_only_what_the_spread_allows(spread: Spread) -> None:
-    fleet = fleet_of(a1=600, a2=600, b1=600, b2=600, x1=600)
-    keys = [fleet.apply(name, LARGE, SMALL, replicas=4, spread=spread) for name in ("first", "second")]
+    fleet = fleet_of(a1=420, a2=420, b1=420, b2=420, x1=420)
+    keys = [fleet.apply(name, SMALL, replicas=4, spread=spread) for name in ("first", "second")]
 
     await fleet.settle()
 
