@@ -94,6 +94,10 @@ class _Table(Case):
         """Whether the spread allows one more replica on a node."""
         return self.domains is None or self.domains.allow(node, self.places())
 
+    def unevenness(self, *changes: tuple[str, int]) -> int:
+        """Replicas by which the spread is exceeded, once so many more or fewer are on some nodes."""
+        return 0 if self.domains is None else self.domains.exceeded([*self.places(), *changes])
+
 
 class _Claimable(NamedTuple):
     """A place that others would have to leave."""
@@ -234,23 +238,25 @@ def _still_best(table: _Table, slot: ObservedSlot) -> bool:
 
 
 def _shrink(table: _Table, replicas: int) -> None:
-    """Take away what is too much: in the fullest domain, where most are, then the worst variant, then scarce memory."""
+    """Take away what is too much: where most are, then the worst variant, then where memory is scarce.
+
+    Before all of that comes what leaves the others spread as they should be.
+    """
     rungs = {content.hash: rung for rung, content in enumerate(table.contents)}
     while table.counts.total() > replicas:
         dealt = [place for place, count in table.counts.items() if count]
-        full = _fullest(table)
-        worst = max(dealt, key=lambda at: (at[0] in full, table.on(at[0]), rungs[at[1]], -table.rooms.free(at[0]), *at))
+        worst = max(
+            dealt,
+            key=lambda at: (
+                -table.unevenness((at[0], -1)),
+                table.on(at[0]),
+                rungs[at[1]],
+                -table.rooms.free(at[0]),
+                *at,
+            ),
+        )
         table.counts[worst] -= 1
         table.takes[worst].pop()
-
-
-def _fullest(table: _Table) -> frozenset[str]:
-    """Nodes of the domains that have the most replicas; none without a spread."""
-    if table.domains is None:
-        return frozenset()
-    counts = table.domains.counts(table.places())
-    most = max(counts.values(), default=0)
-    return frozenset(node for node, domain in table.domains.by_node.items() if counts[domain] == most)
 
 
 def _grow(table: _Table, replicas: int, offers: Offers) -> bool:
@@ -351,6 +357,7 @@ def _better(table: _Table) -> None:
     if not offers and (elsewhere := _best_offer(table)) is not None:
         offers = [elsewhere] if elsewhere[1] in better and not table.on(elsewhere[0]) else []
     table.beside[at] += 1
+    offers = [each for each in offers if table.unevenness((at, -1), (each[0], 1)) <= table.unevenness()]
     accelerated = table.needs[at, content.hash].devices > 0
     for node, each in offers:
         need = _need(table, table.seats[node], each, table.rooms.room(node))

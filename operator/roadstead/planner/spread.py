@@ -47,10 +47,17 @@ class Domains:
         """Whether one more replica may go to this node."""
         return node in self.by_node and self._ahead(node, self.counts(places)) <= self.spread.max_skew
 
+    def exceeded(self, places: Places) -> int:
+        """By how many replicas the fullest domain is further ahead than it may be."""
+        counts = self.counts(places)
+        return max(0, max(counts.values(), default=0) - self._fewest(counts) - self.spread.max_skew)
+
     def _ahead(self, node: str, counts: Counter[str]) -> int:
         """By how many the domain of a node would be ahead of the one with the fewest, with one more."""
-        fewest = min(counts.values()) if len(counts) == len(self.names) else 0
-        return counts[self.by_node[node]] + 1 - fewest
+        return counts[self.by_node[node]] + 1 - self._fewest(counts)
+
+    def _fewest(self, counts: Counter[str]) -> int:
+        return min(counts.values()) if len(counts) == len(self.names) else 0
 
     def turns(self, replicas: int, places: Places, *, seed: str) -> Iterator[tuple[int, str]]:
         """A way to deal so many further replicas that is allowed at every step: always where there are fewest.
@@ -76,11 +83,11 @@ class Domains:
         ahead = self._ahead(node, counts)
         if ahead <= limit:
             return None
-        fewest = min(self.names, key=lambda name: (counts[name], name))
+        emptiest = min(self.names, key=lambda name: (counts[name], name))
         there = "has" if key == HOSTNAME else f"is in {domain}, which has"
         return Verdict(
             reason=Reason.ANTI_AFFINITY if key == HOSTNAME else Reason.SKEW_EXCEEDED,
-            message=f"{there} {_replicas(counts[domain])} while {fewest} has {counts[fewest]}: "
+            message=f"{there} {_replicas(counts[domain])} while {emptiest} has {counts[emptiest]}: "
             f"one more would be {ahead} ahead, spec.placement.spread.maxSkew is {limit}",
         )
 
