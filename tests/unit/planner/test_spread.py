@@ -452,7 +452,7 @@ async def test_whatever_comes_and_goes_nothing_is_started_where_it_would_be_too_
     history: list[tuple[object, ...]],
 ) -> None:
     fleet = fleet_of(a1=700, a2=700, b1=700, b2=300, c1=300, x1=2000)
-    fleet.check_rest = False  # an operator that began anew asks for files, and forgets none while it asks
+    fleet.check_rest = False  # with operators that begin anew and ask for files again, turns may differ
     for event in [("apply", "one", 3, ZONES, 512, 0), *history, ("turns", 8)]:
         await act_out(fleet, event)
     for each in fleet.nodes.values():
