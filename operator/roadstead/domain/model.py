@@ -74,12 +74,22 @@ class Requirements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How evenly replicas are to lie over domains: the values of one label of the nodes."""
+
+    topology_key: str
+    max_skew: int = 1
+    """By how many replicas a domain may be ahead of the one with the fewest when a replica starts in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementPolicy:
     """Which nodes may serve the model. Policy, so a change of it never makes a release."""
 
     pools: tuple[str, ...] = ()
     """Empty means every pool."""
     node_selector: tuple[tuple[str, str], ...] = ()
+    spread: Spread | None = None
     priority: int = 0
     """The higher takes room from the lower where there is not enough for both."""
 

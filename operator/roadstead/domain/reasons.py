@@ -58,6 +58,8 @@ class Reason(StrEnum):
     NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_CORDONED = "NodeCordoned"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    ANTI_AFFINITY = "AntiAffinity"
+    SKEW_EXCEEDED = "SkewExceeded"
     PREEMPTED_BY_PRIORITY = "PreemptedByPriority"
 
     # worker images

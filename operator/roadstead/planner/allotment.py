@@ -11,21 +11,22 @@ way there already counts a little, and what others have started meanwhile is out
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from roadstead.domain.model import Model, ModelSpec
 from roadstead.domain.release import Content, Release
 from roadstead.domain.snapshot import Known, ObservedSlot
-from roadstead.planner.assignment.problem import Demand, Machine, Option, Problem, Shape
+from roadstead.planner.assignment.problem import Demand, Machine, Option, Placed, Problem, Shape
 from roadstead.planner.needs import Need
 from roadstead.planner.nodes import Seat, engine_verdict, selection_verdict, start_verdict
 from roadstead.planner.quality import below_floor, best_first
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.speed import has_speed, too_slow
+from roadstead.planner.spread import HOSTNAME, Domains, Topology
 from roadstead.planner.view import View
 from roadstead.planner.worth import FOR_ACCELERATORS, FOR_WEIGHTS, worth_of
 
@@ -61,6 +62,37 @@ class Wanted:
     """What may be served, the best first."""
     barred: frozenset[tuple[str, str]]
     """Content hash and node that do not go together: replicas of the model are there, or the weights cannot be had."""
+    standing: tuple[tuple[str, int], ...]
+    """Node and replicas of what the model has."""
+    part: str = ""
+    """Which one, where they are some of several."""
+    beside: int = 0
+    """Replicas that stand where those of this part are to go."""
+
+    @property
+    def name(self) -> str:
+        """Unlike that of all others."""
+        return f"{self.uid}/{self.part}"
+
+    def by_domain(self, domains: Domains | None) -> tuple[Wanted, ...]:
+        """In parts that each belong in one domain, so that nothing is offered that the spread would refuse."""
+        if domains is None or domains.spread.topology_key == HOSTNAME:
+            return (self,)  # nothing is offered on a node that has a replica, and one on each other is always allowed
+        turns: defaultdict[str, list[int]] = defaultdict(list)
+        for beside, domain in domains.turns(self.replicas, self.standing, seed=self.uid):
+            turns[domain].append(beside)
+        placement = self.spec.placement
+        within = {domain: (*placement.node_selector, (domains.spread.topology_key, domain)) for domain in sorted(turns)}
+        return tuple(
+            replace(
+                self,
+                spec=replace(self.spec, placement=replace(placement, node_selector=selector)),
+                replicas=len(turns[domain]),
+                part=domain,
+                beside=turns[domain][0],
+            )
+            for domain, selector in within.items()
+        )
 
 
 def replicas_lacking(
@@ -84,6 +116,7 @@ def replicas_lacking(
         replicas=lacking,
         contents=contents,
         barred=frozenset(pairs.union(_too_slow(contents, spec, view))),
+        standing=tuple((slot.node, slot.replicas) for slot in observed),
     )
 
 
@@ -117,6 +150,7 @@ def allot(
     *,
     seats: Mapping[str, Seat],
     rooms: Rooms,
+    topology: Topology,
     ways: Ways,
     holders: Callable[[str], frozenset[str]],
 ) -> Allotment:
@@ -124,18 +158,30 @@ def allot(
     hopeful = _not_too_large(wanted, seats, rooms, ways)
     if len(hopeful) < 2:
         return Allotment()
+    hopeful = tuple(part for each in hopeful for part in each.by_domain(topology.of(each.spec)))
     fleet = _Fleet(hopeful, seats, rooms, ways)
     able = [each for each in hopeful if fleet.may_fit(each)]
-    if len(able) < 2 or fleet.has_ample_room(able):
+    if len({each.uid for each in able}) < 2 or fleet.has_ample_room(able):
         return Allotment()
     from roadstead.planner.assignment.solve import solve  # noqa: PLC0415 - numpy and HiGHS: 20 MiB that few fleets need
 
     demands = tuple(fleet.demand(each, holders) for each in able)
-    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     solution = solve(Problem(machines=fleet.machines, demands=demands))
-    for placed in solution.placed:
-        found[placed.demand].append((placed.machine, placed.option.rung))
-    return Allotment(offers={uid: tuple(offers) for uid, offers in found.items()}, gap=solution.gap)
+    return Allotment(offers=_offers(able, solution.placed), gap=solution.gap)
+
+
+def _offers(able: Iterable[Wanted], placed: Iterable[Placed]) -> Mapping[str, Offers]:
+    """By uid; what was asked for in parts in an order that the spread allows at every step."""
+    asked = {each.name: each for each in able}
+    before = Counter({name: each.beside for name, each in asked.items()})
+    found: defaultdict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    for each in placed:
+        found[asked[each.demand].uid].append((before[each.demand], each.machine, each.option.rung))
+        before[each.demand] += 1
+    return {
+        uid: tuple((machine, rung) for _, machine, rung in sorted(offers, key=lambda offer: offer[0]))
+        for uid, offers in found.items()
+    }
 
 
 def _not_too_large(wanted: Iterable[Wanted], seats: Mapping[str, Seat], rooms: Rooms, ways: Ways) -> tuple[Wanted, ...]:
@@ -257,7 +303,7 @@ class _Fleet:
         drawn = frozenset((rung, node) for rung, nodes in there.items() for node in nodes if node in self._kind_on)
         held = {(rung, self._kind_on[node]) for rung, node in drawn}
         return Demand(
-            name=wanted.uid,
+            name=wanted.name,
             replicas=wanted.replicas,
             band=wanted.spec.placement.priority,
             options=tuple(

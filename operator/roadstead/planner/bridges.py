@@ -27,17 +27,26 @@ def bridges_over(
     releases: tuple[Release, ...],
     seats: Mapping[str, Seat],
     rooms: Rooms,
+    there: Counter[str],
+    evens: Callable[[str], bool],
     fits: Callable[[Content, str], bool],
 ) -> tuple[Target, ...]:
-    """Slots of earlier releases for replicas that the release has no place for; takes their memory from ``rooms``."""
+    """Slots of earlier releases for replicas that the release has no place for.
+
+    Their memory is taken from ``rooms``, and by node their replicas are added to ``there``. Of what may stay as it is
+    that comes first which ``evens`` out the spread.
+    """
     stamps = {content.hash: (content, release.number) for release in releases for content in release.contents}
     able = [slot for slot in leaving if slot.content in stamps and slot.failed_at is None]
     pillars: dict[tuple[str, str], ObservedSlot] = {}
-    for slot in sorted(able, key=lambda slot: (-slot.ready, slot.name)):
-        if missing > 0 and haste(seats, slot) is Haste.NONE:
-            pillars[slot.node, slot.content] = slot
-            rooms.take(slot.node, *takes_of(slot))
-            missing -= slot.replicas
+    stable = [slot for slot in able if haste(seats, slot) is Haste.NONE]
+    while missing > 0 and stable:
+        slot = min(stable, key=lambda slot: (not evens(slot.node), -slot.ready, slot.name))
+        stable.remove(slot)
+        pillars[slot.node, slot.content] = slot
+        rooms.take(slot.node, *takes_of(slot))
+        there[slot.node] += slot.replicas
+        missing -= slot.replicas
     more: Counter[tuple[str, str]] = Counter()
     needs: dict[str, Need] = {}
     for slot in sorted(able, key=lambda slot: slot.name):
@@ -53,6 +62,7 @@ def bridges_over(
             if (take := rooms.room(node).spot(need)) is not None:
                 rooms.take(node, take)
             more[node, content.hash] += 1
+            there[node] += 1
             needs[content.hash] = need
             missing -= 1
     return tuple(

@@ -26,6 +26,7 @@ from roadstead.planner.quality import best_first, figure
 from roadstead.planner.releases import choose_release, contents_of, selected_builds
 from roadstead.planner.rest import Rest
 from roadstead.planner.rooms import Rooms
+from roadstead.planner.spread import Topology
 from roadstead.planner.survey import Survey, survey
 from roadstead.planner.verdicts import Case
 from roadstead.planner.view import configured
@@ -56,6 +57,7 @@ def explain(snapshot: FleetSnapshot, now: datetime, key: ModelKey, rest: Rest | 
         places=report.places,
         seen=seen,
         rooms=_rooms(report, planned.reports, seen),
+        domains=Topology(seen.seats).of(spec),
         case=Case(
             spec=spec,
             view=seen.view,

@@ -47,6 +47,7 @@ from roadstead.planner.reports import Findings, report
 from roadstead.planner.rest import Grounds, Rest, Resting, grounds
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.routes import plan_route, worth_publishing
+from roadstead.planner.spread import Topology
 from roadstead.planner.survey import survey
 from roadstead.planner.transition import Transition, plan_transition
 from roadstead.planner.unheard import unheard
@@ -78,6 +79,7 @@ class _Draft:
     granted: Mapping[str, ModelKey]
     rooms: Rooms
     rankings: Rankings
+    topology: Topology
     askable: Askable
     rest: Rest
     crowded: dict[str, int]
@@ -129,6 +131,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         granted=grant_names(snapshot.models, snapshot.routes),
         rooms=rooms,
         rankings=Rankings(places, rooms),
+        topology=Topology(places),
         askable=Askable(places),
         rest=rest,
         crowded=dict(too_many(view, places)),
@@ -140,6 +143,7 @@ def plan(snapshot: FleetSnapshot, now: datetime, rest: Rest | None = None) -> Fl
         [each.wanted for each in found.values() if isinstance(each, _Awake) and each.wanted is not None],
         seats=places,
         rooms=rooms,
+        topology=draft.topology,
         ways=lambda content, seat: needs_on(content, seat, view),
         holders=view.holders,
     )
@@ -273,6 +277,7 @@ def _plan_service(draft: _Draft, model: Model, awake: _Awake, offers: Offers, *,
             seats=draft.seats,
             rooms=draft.rooms,
             rankings=draft.rankings,
+            domains=draft.topology.of(model.checked_spec),
             crowded=draft.crowded,
             offers=offers,
             claims=draft.claims,

@@ -21,6 +21,7 @@ from roadstead.planner.nodes import Seat, start_verdict
 from roadstead.planner.quality import below_floor
 from roadstead.planner.rooms import Rooms
 from roadstead.planner.speed import speed_on
+from roadstead.planner.spread import Domains
 from roadstead.planner.survey import Survey
 from roadstead.planner.verdicts import Case, asks_first, content_verdict, devices_for, need_on
 from roadstead.planner.view import configured
@@ -39,6 +40,7 @@ class Look:
     """Where the model's replicas should be."""
     seen: Survey
     rooms: Rooms
+    domains: Domains | None
     case: Case
 
     def options(self) -> tuple[Option, ...]:
@@ -69,7 +71,8 @@ class Look:
             for _ in range(placed.get(each.hash, 0)):
                 need = self._need(each, seat)
                 room = room.less([room.spot(need) or Take(need.host)])
-        verdict = start_verdict(seat, self.spec) or content_verdict(self.case, content, seat, room=room)
+        unfit = start_verdict(seat, self.spec) or self._uneven(seat)
+        verdict = unfit or content_verdict(self.case, content, seat, room=room)
         words = "has a replica already: nodes without one come first"
         return verdict or Verdict(reason=Reason.OUTRANKED, message=words)
 
@@ -117,12 +120,20 @@ class Look:
 
     def _verdict(self, content: Content, seat: Seat) -> Verdict | None:
         unfit = below_floor(content, self.spec) or start_verdict(seat, self.spec)
+        if unfit is None and not self._placed_on(seat.node.name):
+            unfit = self._uneven(seat)
         if unfit is not None:
             return unfit
         verdict = content_verdict(self.case, content, seat, room=self.rooms.room(seat.node.name))
         if verdict is not None and asks_first(self.case, content, seat.node.name):
             return Verdict(reason=Reason.RESOLVING, message="nobody has looked for its file there yet")
         return verdict
+
+    def _uneven(self, seat: Seat) -> Verdict | None:
+        """Why the spread has no further replica there, if it has none."""
+        if self.domains is None:
+            return None
+        return self.domains.verdict(seat.node.name, ((place.node, place.replicas) for place in self.places))
 
     def _chosen(self, content: Content, seat: Seat, against: Verdict | None) -> Verdict:
         words = f"a replica needs {self._need(content, seat)}"

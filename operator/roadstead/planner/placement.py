@@ -36,6 +36,7 @@ from roadstead.planner.preemption import Claims, Sacrifice
 from roadstead.planner.quality import below_floor, best_first, quality
 from roadstead.planner.rankings import Ranking, Rankings
 from roadstead.planner.rooms import Room, Rooms
+from roadstead.planner.spread import Domains
 from roadstead.planner.standing import look_at_standing
 from roadstead.planner.verdicts import Case, asks_first, content_verdict, need_on
 from roadstead.planner.view import View
@@ -58,6 +59,8 @@ class _Table(Case):
     seats: Mapping[str, Seat]
     rooms: Rooms
     ranking: Ranking
+    domains: Domains | None
+    """What the replicas are spread over, if they are to be."""
     least: int
     """Bytes that the smallest of the contents needs, wherever that may be."""
     own: set[str] = field(default_factory=set)
@@ -77,10 +80,25 @@ class _Table(Case):
     claimed: defaultdict[tuple[str, str], list[Take]] = field(default_factory=lambda: defaultdict(list))
     """Of these, those that wait for room which others give up."""
     refusals: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    beside: Counter[str] = field(default_factory=Counter)
+    """By node, what counts for the spread beside what is dealt: bridges; less what is about to leave."""
 
     def on(self, node: str) -> int:
         """Replicas dealt to a node so far."""
         return sum(count for (seat, _), count in self.counts.items() if seat == node)
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """Replicas as the spread counts them."""
+        yield from ((node, count) for (node, _), count in self.counts.items())
+        yield from self.beside.items()
+
+    def evens(self, node: str) -> bool:
+        """Whether the spread allows one more replica on a node."""
+        return self.domains is None or self.domains.allow(node, self.places())
+
+    def unevenness(self, *changes: tuple[str, int]) -> int:
+        """Replicas by which the spread is exceeded, once so many more or fewer are on some nodes."""
+        return 0 if self.domains is None else self.domains.exceeded([*self.places(), *changes])
 
 
 class _Claimable(NamedTuple):
@@ -104,6 +122,7 @@ def deal_replicas(
     seats: Mapping[str, Seat],
     rooms: Rooms,
     rankings: Rankings,
+    domains: Domains | None,
     crowded: Mapping[str, int],
     offers: Offers,
     claims: Claims,
@@ -126,6 +145,7 @@ def deal_replicas(
         view=view,
         rooms=rooms.after_leaving(leaving),
         ranking=rankings.of(model.checked_spec),
+        domains=domains,
         least=min((bytes_needed(content, isa) for content in contents for isa in rankings.isas), default=0),
         now=now,
         own={slot.node for slot in observed},
@@ -169,6 +189,8 @@ def deal_replicas(
         releases=view.snapshot.releases.get(model.uid, ()),
         seats=seats,
         rooms=table.rooms,
+        there=table.beside,
+        evens=table.evens,
         fits=lambda content, node: _starts(table, node, content),
     )
     bridged = {bridge.kept.name for bridge in bridges if bridge.kept is not None}
@@ -183,7 +205,7 @@ def deal_replicas(
         crowded=frozenset(slot.name for slot in leaving if slot.name in crowded),
         claimants={slot.name: claims.claimants[slot.name] for slot in observed if slot.name in claims.claimants},
         missing=missing,
-        short=missing > 0 and table.least <= table.ranking.largest,
+        short=missing > 0 and _large_enough(table),
         refusals=table.refusals,
         unexplained=len(seats) - explained,
         wish=_wish(table, rankings.isas),
@@ -220,11 +242,23 @@ def _still_best(table: _Table, slot: ObservedSlot) -> bool:
 
 
 def _shrink(table: _Table, replicas: int) -> None:
-    """Take away what is too much: where most are, then the worst variant, then where memory is scarce."""
+    """Take away what is too much: where most are, then the worst variant, then where memory is scarce.
+
+    Before all of that comes what leaves the others spread as they should be.
+    """
     rungs = {content.hash: rung for rung, content in enumerate(table.contents)}
     while table.counts.total() > replicas:
         dealt = [place for place, count in table.counts.items() if count]
-        worst = max(dealt, key=lambda at: (table.on(at[0]), rungs[at[1]], -table.rooms.free(at[0]), *at))
+        worst = max(
+            dealt,
+            key=lambda at: (
+                -table.unevenness((at[0], -1)),
+                table.on(at[0]),
+                rungs[at[1]],
+                -table.rooms.free(at[0]),
+                *at,
+            ),
+        )
         table.counts[worst] -= 1
         table.takes[worst].pop()
 
@@ -257,7 +291,7 @@ def _takes(table: _Table, node: str, content: Content) -> bool:
 def _starts(table: _Table, node: str, content: Content) -> bool:
     """Whether the content may start on this node now."""
     seat = table.seats.get(node)
-    if seat is None or start_verdict(seat, table.spec) is not None:
+    if seat is None or not table.evens(node) or start_verdict(seat, table.spec) is not None:
         return False
     return not isinstance(_need(table, seat, content, table.rooms.room(node)), Verdict)
 
@@ -317,7 +351,7 @@ def _triable(table: _Table, node: str) -> Iterator[tuple[str, Content, Need, Tak
 def _claimable(table: _Table, model: Model, claims: Claims) -> Iterator[_Claimable]:
     for node in claims.nodes():
         seat = table.seats[node]
-        if start_verdict(seat, table.spec) is not None:
+        if not table.evens(node) or start_verdict(seat, table.spec) is not None:
             continue
         room = claims.room(node, model, table.rooms)
         for rung, content in enumerate(table.contents):
@@ -341,9 +375,12 @@ def _better(table: _Table) -> None:
         return
     at, content = worst
     better = _better_than(table, content)
+    table.beside[at] -= 1
     offers = [(at, each) for each in better if _starts(table, at, each)]
     if not offers and (elsewhere := _best_offer(table)) is not None:
         offers = [elsewhere] if elsewhere[1] in better and not table.on(elsewhere[0]) else []
+    table.beside[at] += 1
+    offers = [each for each in offers if table.unevenness((at, -1), (each[0], 1)) <= table.unevenness()]
     accelerated = table.needs[at, content.hash].devices > 0
     for node, each in offers:
         need = _need(table, table.seats[node], each, table.rooms.room(node))
@@ -392,7 +429,8 @@ def _best_offer(table: _Table) -> tuple[str, Content] | None:
     for node in _emptiest_holders(table):
         if node not in offers and (content := _offer(table, node)) is not None:
             offers[node] = content
-    if table.unasked:
+    awaited = {node for node in table.unasked if table.evens(node)}
+    if awaited:
         bar = 0
     drawn = {
         node
@@ -400,7 +438,7 @@ def _best_offer(table: _Table) -> tuple[str, Content] | None:
         if node in table.holders[content.hash] and table.contents.index(content) <= bar
     }
     best = min(
-        offers.keys() | table.unasked,
+        offers.keys() | awaited,
         key=lambda node: (table.on(node), node not in drawn, -table.rooms.free(node), node),
         default=None,
     )
@@ -416,9 +454,12 @@ def _emptiest_holders(table: _Table) -> list[str]:
 
 
 def _offer(table: _Table, node: str) -> Content | None:
-    """The best content that may start on this node now. A node without one has none for the rest of the deal."""
+    """The best content that may start on this node now. A node without one has none for the rest of the deal.
+
+    Where only the spread is against it, that may change with the next replica that is dealt.
+    """
     seat = table.seats.get(node)
-    if seat is None or node in table.refused:
+    if seat is None or node in table.refused or not table.evens(node):
         return None
     if start_verdict(seat, table.spec) is None:
         room = table.rooms.room(node)
@@ -433,6 +474,19 @@ def _offer(table: _Table, node: str) -> Content | None:
     return None
 
 
+def _large_enough(table: _Table) -> bool:
+    """Whether the smallest of the contents would have room on a node that one more may go to, if that were empty."""
+    if table.domains is None or table.least > table.ranking.largest:
+        return table.least <= table.ranking.largest
+    return any(
+        start_verdict(seat, table.spec) is None
+        and seat.facts is not None
+        and table.least <= seat.facts.budget_bytes
+        and table.evens(node)
+        for node, seat in table.seats.items()
+    )
+
+
 def _explain(table: _Table) -> int:
     """Say of every variant why it is not on a node, for as many nodes as people read; how many that are."""
     interesting = [*sorted(table.own), *table.refused, *islice(table.seats, 2 * _EXPLAINED)]
@@ -444,21 +498,24 @@ def _explain(table: _Table) -> int:
 
 def _explain_node(table: _Table, seat: Seat) -> None:
     """What keeps each variant off this node, counting the room that the model itself has there."""
+    node = seat.node.name
     blocked = start_verdict(seat, table.spec)
     room = _room_with_own(table, seat)
     short = table.counts.total() < table.spec.replicas
+    uneven = table.domains.verdict(node, table.places()) if table.domains and (short or not table.on(node)) else None
     best: Content | None = None
     for content in table.contents:
-        verdict = below_floor(content, table.spec) or blocked or content_verdict(table, content, seat, room=room)
+        verdict = below_floor(content, table.spec) or blocked or uneven
+        verdict = verdict or content_verdict(table, content, seat, room=room)
         if verdict is None and best is not None:
             verdict = Verdict(reason=Reason.OUTRANKED, message=f"{best.variant} is better and fits")
         elif verdict is None:
             best = content
-        chosen = table.counts[seat.node.name, content.hash] > 0
+        chosen = table.counts[node, content.hash] > 0
         if chosen and short:  # why not one more of it
-            verdict = content_verdict(table, content, seat, room=table.rooms.room(seat.node.name))
+            verdict = uneven or content_verdict(table, content, seat, room=table.rooms.room(node))
         if verdict is not None and (short or not chosen):
-            table.refusals[content.variant, seat.node.name] = verdict
+            table.refusals[content.variant, node] = verdict
 
 
 def _room_with_own(table: _Table, seat: Seat) -> Room:

@@ -47,7 +47,11 @@ def test_a_full_model_is_accepted_and_defaults_are_filled_in(plane: RunningContr
             {"name": "bf16", "source": "http://models.lan/bf16.gguf", "quality": 1},
         ],
         requirements={"contextTokens": 8192},
-        placement={"pools": ["gpu"], "nodeSelector": {"disktype": "nvme"}},
+        placement={
+            "pools": ["gpu"],
+            "nodeSelector": {"disktype": "nvme"},
+            "spread": {"topologyKey": "topology.kubernetes.io/zone"},
+        },
     )
 
     assert "created" in applied(plane, full)
@@ -99,6 +103,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a negative count", {"replicas": -1}, "should be greater than or equal to 0"),
     ("a count beyond reason", {"replicas": 10**9}, "should be less than or equal to 10000"),
     ("no concurrency", {"requirements": {"concurrency": 0}}, "should be greater than or equal to 1"),
+    ("no skew", {"placement": {"spread": {"topologyKey": "a", "maxSkew": 0}}}, "should be greater than or equal to 1"),
+    ("a label's key with a space", {"placement": {"spread": {"topologyKey": "a b"}}}, "must be a label's key"),
     ("a label's value with a slash", {"placement": {"nodeSelector": {"a": "b/c"}}}, "must be a label's value"),
 ]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from roadstead.domain.model import VariantSpec
 from roadstead.domain.snapshot import Pool, WeightPhase
+from roadstead.planner.rest import Rest
 from tests.fixtures.memory_fleet import ENGINE, MIB, MemoryFleet, MemoryNode, artifact
 
 FILES = {
@@ -161,18 +162,12 @@ async def test_an_operator_that_starts_in_the_middle_goes_on() -> None:
     assert fleet.running(key) == {"node-a": ("large", 1)}
 
 
-async def test_where_many_find_nothing_better_a_plan_looks_at_a_few_of_them_and_none_is_forgotten() -> None:
-    """Replicas are not crowded together: those of the first models could only go where they are already."""
-    fleet = MemoryFleet(nodes={"node-a": node(15_000), "node-b": node(8_000)})
-    for at in range(20):
-        fleet.apply(f"first-{at:02}", LARGE, SMALL, replicas=2)
-    fleet.nodes["node-b"].budget = 20 * 200 * MIB
-    await fleet.settle()
-    fleet.nodes["node-c"] = node(300)
-    last = fleet.apply("last", LARGE, SMALL, replicas=1)
-    await fleet.settle()
-    assert fleet.running(last)
-
-    fleet.nodes["node-c"].budget = 900 * MIB
-    await fleet.settle(limit=200)
-    assert {variant for variant, _ in fleet.running(last).values()} == {"large"}
+async def test_who_was_looked_at_in_vain_waits_until_the_others_had_their_turn() -> None:
+    fleet = MemoryFleet(nodes={})
+    models = [fleet.models[fleet.apply(name, SMALL)] for name in ("first", "second", "third")]
+    rest = Rest()
+    for model in models[:2]:
+        rest.note_in_vain(model)
+    assert [model.key.name for model in rest.in_turns(models)] == ["third", "first", "second"]
+    rest.note_in_vain(models[0])
+    assert [model.key.name for model in rest.in_turns(models)] == ["third", "second", "first"]

@@ -13,6 +13,7 @@ from pydantic import Field
 from roadstead.adapters.kube.constraints import (
     Digest,
     DnsName,
+    LabelKey,
     LabelValue,
     Rule,
     Seconds,
@@ -64,6 +65,16 @@ class Requirements(Strict):
     release."""
 
 
+class Spread(Strict):
+    """How evenly replicas are to lie over the values of a label of the nodes."""
+
+    topology_key: LabelKey
+    """The label that says where a node is: topology.kubernetes.io/zone, or kubernetes.io/hostname, by which a node gets
+    a second replica only when every other one has its first. Nodes without the label are not used."""
+    max_skew: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """A replica is not started where there would then be more than this many over the place with the fewest."""
+
+
 class Placement(Strict):
     """Which nodes may serve the model. A change moves replicas and never makes a release."""
 
@@ -76,6 +87,8 @@ class Placement(Strict):
         dict[str, Annotated[LabelValue, Field(description="Value of that label.")]], Field(max_length=16)
     ] = Field(default_factory=dict)
     """Labels that a node must have, as a Pod's nodeSelector."""
+    spread: Spread | None = None
+    """How evenly replicas are to lie over zones or nodes. It holds for what is started; what serves already stays."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
     """Where there is not room for all, a model of higher priority takes it from those of lower, as far as it needs it
     to be served; between equal ones nothing is taken away."""

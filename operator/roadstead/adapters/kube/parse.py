@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from roadstead.adapters.kube.api import Object
 from roadstead.adapters.kube.constraints import in_seconds
 from roadstead.adapters.kube.localmodel import LocalModelSpec
+from roadstead.adapters.kube.localmodel import Spread as SpreadSpec
 from roadstead.adapters.kube.owned import is_true
 from roadstead.adapters.kube.quantities import whole_bytes
 from roadstead.adapters.kube.resources import ModelRouteSpec
@@ -31,6 +32,7 @@ from roadstead.domain.model import (
     ModelSpec,
     PlacementPolicy,
     Requirements,
+    Spread,
     VariantSpec,
 )
 from roadstead.domain.quality import ANNOTATION, QualityRecord, RecordsUnreadable, from_text
@@ -114,6 +116,7 @@ def model_spec(raw: object, *, name: str) -> tuple[ModelSpec | None, tuple[Field
             placement=PlacementPolicy(
                 pools=spec.placement.pools,
                 node_selector=pairs(spec.placement.node_selector),
+                spread=_spread(spec.placement.spread),
                 priority=spec.placement.priority,
             ),
         ),
@@ -127,6 +130,10 @@ def _quality_records(metadata: Mapping[str, Any]) -> tuple[tuple[QualityRecord, 
         return from_text((metadata.get("annotations") or {}).get(ANNOTATION)), ()
     except RecordsUnreadable as error:
         return (), (FieldProblem(path=f"metadata.annotations[{ANNOTATION}]", message=str(error)),)
+
+
+def _spread(spec: SpreadSpec | None) -> Spread | None:
+    return None if spec is None else Spread(topology_key=spec.topology_key, max_skew=spec.max_skew)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from roadstead.adapters.kube import parse
-from roadstead.domain.model import Condition, ConditionStatus, FieldProblem, ModelSpec, Task, VariantSpec
+from roadstead.domain.model import Condition, ConditionStatus, FieldProblem, ModelSpec, Spread, Task, VariantSpec
 from roadstead.domain.quality import ANNOTATION, to_text
 from roadstead.domain.snapshot import Node, Taint
 from tests.fixtures.quality_records import a_record
@@ -51,7 +51,7 @@ def test_every_field_finds_its_place() -> None:
             "variants": [{**VARIANT, "digest": "sha256:" + "a" * 64, "quality": 1}],
             "requirements": {"contextTokens": 8192, "concurrency": 4},
             "replicas": 0,
-            "placement": {"pools": ["gpu"], "nodeSelector": {"b": "2", "a": "1"}},
+            "placement": {"pools": ["gpu"], "nodeSelector": {"b": "2", "a": "1"}, "spread": {"topologyKey": "rack"}},
             "keepReleases": 5,
         },
         name="assistant",
@@ -64,6 +64,7 @@ def test_every_field_finds_its_place() -> None:
     assert spec.variants[0].quality == 1.0
     assert (spec.requirements.context_tokens, spec.requirements.concurrency) == (8192, 4)
     assert spec.placement.node_selector == (("a", "1"), ("b", "2"))
+    assert spec.placement.spread == Spread(topology_key="rack", max_skew=1)
 
 
 PROBLEMS: list[tuple[str, object, str, str]] = [
@@ -78,6 +79,18 @@ PROBLEMS: list[tuple[str, object, str, str]] = [
     ("no variant", {"variants": []}, "spec.variants", "at least 1 item"),
     ("nothing at all", None, "spec", "should be an object"),
     ("no source", {"variants": [{"name": "a"}]}, "spec.variants[0].source", "is required"),
+    (
+        "a spread that allows no replica",
+        {"variants": [VARIANT], "placement": {"spread": {"topologyKey": "rack", "maxSkew": 0}}},
+        "spec.placement.spread.maxSkew",
+        "greater than or equal to 1",
+    ),
+    (
+        "a spread over nothing that is a label",
+        {"variants": [VARIANT], "placement": {"spread": {"topologyKey": "a rack"}}},
+        "spec.placement.spread.topologyKey",
+        "must be a label's key",
+    ),
     ("a number in quotes", {"variants": [VARIANT], "replicas": "2"}, "spec.replicas", "valid integer"),
     ("a name twice", {"variants": [VARIANT, VARIANT]}, "spec.variants", "each variant must have a name of its own"),
     (
