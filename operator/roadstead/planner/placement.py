@@ -342,7 +342,7 @@ def _try(table: _Table) -> None:
 def _triable(table: _Table, node: str) -> Iterator[tuple[str, Content, Need, Take]]:
     """What of the model could be tried on a node where it has nothing yet, the best first."""
     room = table.rooms.room(node)
-    for content in table.contents if node not in table.own else ():
+    for content in table.contents if node not in table.own and table.evens(node) else ():
         need = need_on(table, content, table.seats[node], room=room, tight=True)
         if not isinstance(need, Verdict) and (take := room.spot(need)) is not None:
             yield node, content, need, take

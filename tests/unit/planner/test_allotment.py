@@ -125,3 +125,10 @@ async def test_how_far_an_assignment_stays_below_its_bound_is_told_while_there_i
     assert told
     assert all(0 <= gap < 0.01 for gap in told)
     assert gaps[-1] is None, "all are served"
+
+
+async def test_where_room_is_short_a_replica_is_smaller_so_that_another_is_served_at_all() -> None:
+    fleet = MemoryFleet(nodes={f"node-{at}": node(600) for at in range(5)})
+    keys = apply_all(fleet, MODELS[:2], replicas=4)
+    await fleet.settle()
+    assert served(fleet, keys).total() == 8

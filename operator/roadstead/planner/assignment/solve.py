@@ -19,6 +19,9 @@ from roadstead.planner.assignment.problem import Assignment, Demand, Machine, Op
 from roadstead.planner.assignment.relaxation import Limits, Relaxed, relax
 
 _ALMOST = 1e-9
+_LOOKS = 100_000
+"""At replicas that might shrink for one that lacks room: all of them in a small fleet, some in a large one, where what
+is packed comes near to the bound anyway."""
 _PASSES = 8
 """Over all replicas, to better them."""
 
@@ -43,6 +46,7 @@ class _Work:
         self._floor = Floor(problem.machines)
         self._demands = {demand.name: demand for demand in sorted(problem.demands, key=lambda each: each.name)}
         self._of: dict[str, list[Placed]] = {name: [] for name in self._demands}
+        self._looks = _LOOKS
 
     def placed(self) -> tuple[Placed, ...]:
         return tuple(
@@ -74,6 +78,7 @@ class _Work:
         self._pack(demands, relaxed)
         prices = _Prices(free, relaxed)
         self._fill(demands, prices)
+        self._squeeze(demands, prices)
         self._preempt(demands, prices)
         return relaxed.bound
 
@@ -113,6 +118,66 @@ class _Work:
             for option in prices.ranked(demand):
                 while self._missing(demand) > 0 and self._put(demand, option):
                     pass
+
+    def _squeeze(self, demands: Iterable[Demand], prices: _Prices) -> None:
+        """Replicas shrink to a lesser rung where that makes room for one that would not run, and is worth it."""
+        left = [demand for demand in demands if self._missing(demand) > 0]
+        for demand in sorted(left, key=lambda each: (-prices.best(each), each.name)):
+            while self._missing(demand) > 0 and self._looks > 0 and self._shrink_for(demand):
+                pass
+
+    def _shrink_for(self, demand: Demand) -> bool:
+        """Put one replica where another one shrinks for it, so that most is gained."""
+        there: dict[str, list[Placed]] = defaultdict(list)
+        for other in self._demands.values():
+            for each in self._of[other.name] if other.band <= demand.band else ():
+                there[each.machine].append(each)
+        best: tuple[float, str, str] | None = None
+        swap: tuple[Option, Placed, Option] | None = None
+        for option in demand.options:
+            for machine in self._floor.kinds[option.kind]:
+                if self._looks <= 0 or self._floor.refuses(demand, option.rung, machine):
+                    continue
+                for placed in there.get(machine, ()):
+                    for smaller in self._smaller(placed):
+                        self._looks -= 1
+                        gain = option.utility + smaller.utility - placed.option.utility
+                        order = (-gain, machine, option.rung)
+                        better = gain > _ALMOST and (best is None or order < best)
+                        if better and self._would_fit(option, placed, smaller):
+                            best, swap = order, (option, placed, smaller)
+        if swap is None:
+            return False
+        option, placed, smaller = swap
+        self._remove(placed)
+        self._put_at(self._demands[placed.demand], smaller, self._floor.on(placed.machine, smaller.shape))
+        return self._put_at(demand, option, self._floor.on(placed.machine, option.shape))
+
+    def _smaller(self, placed: Placed) -> list[Option]:
+        """Ways of the same replica on the same kind of machine that take less."""
+        demand, shape = self._demands[placed.demand], placed.option.shape
+        return [
+            each
+            for each in demand.options
+            if each.kind == placed.option.kind
+            and (each.rung, placed.machine) not in demand.barred
+            and each.shape.devices <= shape.devices
+            and each.shape.device_bytes <= shape.device_bytes
+            and each.shape.host_bytes <= shape.host_bytes
+            and each.shape != shape
+        ]
+
+    def _would_fit(self, option: Option, placed: Placed, smaller: Option) -> bool:
+        """Whether the option has room on the machine once what is placed there has shrunk."""
+        self._floor.take(placed)
+        spot = self._floor.on(placed.machine, smaller.shape)
+        fits = False
+        if spot is not None:
+            shrunk = self._floor.put(placed.demand, smaller, spot)
+            fits = self._floor.on(placed.machine, option.shape) is not None
+            self._floor.take(shrunk)
+        self._floor.put_back(placed)
+        return fits
 
     def _preempt(self, demands: Iterable[Demand], prices: _Prices) -> None:
         left = [demand for demand in demands if self._missing(demand) > 0]
