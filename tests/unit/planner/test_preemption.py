@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from roadstead.domain.model import ModelKey, VariantSpec
 from roadstead.domain.snapshot import WeightPhase
+from roadstead.planner.needs import bytes_needed
 from tests.fixtures.memory_fleet import MIB, MemoryFleet, MemoryNode, artifact
 
 FILES = {
@@ -179,8 +180,6 @@ async def test_nothing_of_a_lower_priority_holds_room_that_would_place_something
 
 
 def _least_needed(fleet: MemoryFleet, key: ModelKey) -> int:
-    """Bytes of its smallest variant, everything but the weights costing what it costs the others."""
-    variants = {variant.name for variant in fleet.models[key].checked_spec.variants}
-    smallest = "small" if "small" in variants else "large"
-    known = [app.slot for app in fleet.applications.values() if app.slot.content.variant == smallest]
-    return min((slot.memory_bytes for slot in known), default=0) or (1 << 62)
+    """Bytes that its smallest variant surely runs with: less may be tried, but nobody leaves for a try."""
+    release = fleet.releases[fleet.models[key].uid][-1]
+    return min(bytes_needed(content, ()) for content in release.contents)
