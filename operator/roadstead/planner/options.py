@@ -136,8 +136,9 @@ class Look:
         return self.domains.verdict(seat.node.name, ((place.node, place.replicas) for place in self.places))
 
     def _chosen(self, content: Content, seat: Seat, against: Verdict | None) -> Verdict:
-        words = f"a replica needs {self._need(content, seat)}"
-        if seat.facts is not None:
+        need = self._need(content, seat)
+        words = f"a replica needs {need}"
+        if seat.facts is not None and not need.devices:
             words += f" of {in_words(seat.facts.budget_bytes)}"
         there = any(slot.content == content.hash for slot in configured(self.seen.view.slots_on(seat.node.name)))
         if against is not None and there:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -185,6 +186,10 @@ async def test_neither_cards_nor_hosts_are_ever_promised_more_than_they_have(dat
             await fleet.turn()
             fleet.step()
     await fleet.settle(limit=200)
+    for report in fleet.statuses.values():
+        for refused in (row.verdict for row in report.variants if not row.chosen):
+            assert refused.message
+            assert not refused.reason.startswith("Insufficient") or re.search(r"\d", refused.message)
 
 
 def _check_promises(fleet: MemoryFleet) -> None:
