@@ -340,11 +340,15 @@ def _try(table: _Table) -> None:
 
 
 def _triable(table: _Table, node: str) -> Iterator[tuple[str, Content, Need, Take]]:
-    """What of the model could be tried on a node where it has nothing yet, the best first."""
+    """What of the model could be tried on a node where it has nothing yet, the best first.
+
+    On accelerators only: there an engine takes all its memory when it starts, or fails. On a host what turns out to be
+    too much would be taken from its neighbours, later.
+    """
     room = table.rooms.room(node)
-    for content in table.contents if node not in table.own and table.evens(node) else ():
+    for content in table.contents if room.devices and node not in table.own and table.evens(node) else ():
         need = need_on(table, content, table.seats[node], room=room, tight=True)
-        if not isinstance(need, Verdict) and (take := room.spot(need)) is not None:
+        if not isinstance(need, Verdict) and need.devices and (take := room.spot(need)) is not None:
             yield node, content, need, take
 
 
