@@ -16,8 +16,8 @@ from roadstead.planner.memory.vllm import needs_of_vllm
 from roadstead.planner.nodes import Seat
 from roadstead.planner.suitability.rows import Engine
 
-_SURELY_HELD: Final = 0.95
-"""Of what is computed for a processor; see ``memory.llama_cpp`` for how far it was off at most."""
+_SURELY_HELD: Final = 0.98
+"""Of what is computed for a processor: by more it was never off (docs/reference/performance.md)."""
 
 
 class Need(NamedTuple):
