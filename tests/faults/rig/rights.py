@@ -10,6 +10,7 @@ from tests.fixtures.control_plane import RunningControlPlane
 Rule = tuple[tuple[str, ...], tuple[str, ...]]
 RIGHTS: Final[dict[str, Rule]] = {
     "": (("nodes", "pods", "namespaces"), ("*",)),
+    "resource.k8s.io": (("resourceslices",), ("list", "watch")),
     "apps": (("controllerrevisions",), ("*",)),
     "coordination.k8s.io": (("leases",), ("*",)),
     "roadstead.dev": (("*",), ("*",)),
