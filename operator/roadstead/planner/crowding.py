@@ -34,10 +34,9 @@ def promised(slots: tuple[ObservedSlot, ...]) -> int:
 
 def yielding(slots: Iterable[ObservedSlot], view: View) -> list[ObservedSlot]:
     """Each replica's slot, in the order in which they give way; none of models that nobody knows."""
-    models = {model.key: model for model in view.snapshot.models}
-    known = [slot for slot in sorted(slots, key=lambda slot: slot.name) if slot.model in models]
-    known.sort(key=lambda slot: models[slot.model].precedence, reverse=True)
-    known.sort(key=lambda slot: (models[slot.model].priority, not _serves_elsewhere(slot, view)))
+    known = [slot for slot in sorted(slots, key=lambda slot: slot.name) if slot.model in view.models]
+    known.sort(key=lambda slot: view.models[slot.model].precedence, reverse=True)
+    known.sort(key=lambda slot: (view.models[slot.model].priority, not _serves_elsewhere(slot, view)))
     return [slot for slot in known for _ in range(slot.replicas)]
 
 

@@ -20,7 +20,7 @@ from roadstead.planner.builds import no_engine
 from roadstead.planner.fleet import plan
 from roadstead.planner.ladder import Askable, Ladder, resolve_ladder
 from roadstead.planner.ladder import Rung as LadderRung
-from roadstead.planner.needs import Take, need_of
+from roadstead.planner.needs import Take
 from roadstead.planner.options import Look
 from roadstead.planner.quality import best_first, figure
 from roadstead.planner.releases import choose_release, contents_of, selected_builds
@@ -30,7 +30,7 @@ from roadstead.planner.spread import Topology
 from roadstead.planner.survey import Survey, survey
 from roadstead.planner.verdicts import Case
 from roadstead.planner.view import configured
-from roadstead.planner.ways import needs_on
+from roadstead.planner.ways import best_way
 from roadstead.planner.wishes import with_wishes
 from roadstead.planner.worth import worth_of
 
@@ -118,7 +118,7 @@ def _rooms(report: ModelReport, reports: Iterable[ModelReport], seen: Survey) ->
             content, more = seen.view.content(place.content), place.replicas - there.get((place.node, place.content), 0)
             if more > 0 and content is not None:
                 seat = seen.seats[place.node]
-                need = next(iter(needs_on(content, seat, seen.view)), need_of(content, seat, 0))
+                need = best_way(content, seat, seen.view)
                 for _ in range(more):
                     rooms.take(place.node, rooms.room(place.node).spot(need) or Take(need.host))
     return rooms

@@ -33,6 +33,10 @@ class Need(NamedTuple):
     marginal: bool = False
     """Whether only a start can tell if it is enough."""
 
+    def may_use(self, device: str) -> bool:
+        """Whether it may run on the accelerator of that id."""
+        return not self.among or device in self.among
+
     def __str__(self) -> str:
         if not self.devices:
             return in_words(self.host)

@@ -16,7 +16,7 @@ from roadstead.domain.quantity import in_words
 from roadstead.domain.reasons import Reason
 from roadstead.domain.release import Content
 from roadstead.domain.supposition import Place
-from roadstead.planner.needs import Need, Take, need_of, need_of_slot
+from roadstead.planner.needs import Need, Take, need_of_slot
 from roadstead.planner.nodes import Seat, start_verdict
 from roadstead.planner.quality import below_floor
 from roadstead.planner.rooms import Rooms
@@ -25,7 +25,7 @@ from roadstead.planner.spread import Domains
 from roadstead.planner.survey import Survey
 from roadstead.planner.verdicts import Case, asks_first, content_verdict, devices_for, need_on
 from roadstead.planner.view import configured
-from roadstead.planner.ways import needs_on
+from roadstead.planner.ways import best_way
 from roadstead.planner.worth import FOR_ACCELERATORS, FOR_WEIGHTS, SERVED, Worth
 
 
@@ -151,7 +151,7 @@ class Look:
         need, room = self._need(content, seat), self.rooms.room(seat.node.name)
         free = in_words(max(0, room.host))
         if need.devices:
-            free = f"{in_words(max(left for _, left in room.devices))} and {free}"
+            free = f"{in_words(room.emptiest)} and {free}"
         return Verdict(reason=Reason.FITS, message=f"needs {need}, {free} are free")
 
     def _need(self, content: Content, seat: Seat) -> Need:
@@ -163,7 +163,7 @@ class Look:
         need = need_on(self.case, content, seat, room=self.rooms.room(seat.node.name))
         if not isinstance(need, Verdict):
             return need
-        return next(iter(needs_on(content, seat, self.seen.view)), need_of(content, seat, 0))
+        return best_way(content, seat, self.seen.view)
 
     def _option(self, content: Content, seat: Seat, verdict: Verdict, replicas: int) -> Option:
         facts, node = seat.facts, seat.node.name
@@ -179,7 +179,7 @@ class Look:
             needed_bytes=need.host,
             devices=need.devices,
             device_bytes=need.each,
-            device_free_bytes=max((left for _, left in room.devices), default=0),
+            device_free_bytes=room.emptiest,
             measured_bytes=dict(facts.measured_bytes).get(content.hash, 0) if facts is not None else 0,
             free_bytes=self.rooms.free(node) if facts is not None else None,
             budget_bytes=facts.budget_bytes if facts is not None else None,

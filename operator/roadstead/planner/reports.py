@@ -21,6 +21,7 @@ from roadstead.planner.ladder import Ladder
 from roadstead.planner.nodes import Seat, closing
 from roadstead.planner.quality import figure
 from roadstead.planner.transition import Transition
+from roadstead.planner.verdicts import devices_for
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _SLOT_ROWS = 64
@@ -160,11 +161,10 @@ def _on_devices(findings: Findings, variant: str, node: str) -> str:
     targets = findings.deal.targets if findings.deal is not None else ()
     needs = [each.need for each in targets if (each.node, each.content.variant) == (node, variant)]
     seat = findings.seats.get(node)
-    devices = seat.facts.devices if seat is not None and seat.facts is not None else ()
-    if not needs or not needs[0].devices or not devices:
+    if not needs or seat is None or seat.facts is None:
         return ""
-    able = [each for each in devices if not needs[0].among or each.id in needs[0].among]
-    return f" ({needs[0].devices} × {able[0].product}, {in_words(needs[0].each)} each)"
+    devices = devices_for(needs[0], seat.facts)
+    return f" ({needs[0].devices} × {devices[0].product}, {in_words(needs[0].each)} each)" if devices else ""
 
 
 def _slots(findings: Findings) -> tuple[SlotReport, ...]:

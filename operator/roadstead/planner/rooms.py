@@ -30,10 +30,15 @@ class Room:
         """Room for one replica, on the fullest of the accelerators that have it."""
         if need.host > self.host:
             return None
-        able = [(free, name) for name, free in self.devices if free >= need.each and name in (need.among or {name})]
+        able = [(free, name) for name, free in self.devices if free >= need.each and need.may_use(name)]
         if len(able) < need.devices:
             return None
         return Take(need.host, need.each, tuple(sorted(name for _, name in sorted(able)[: need.devices])))
+
+    @property
+    def emptiest(self) -> int:
+        """Bytes that are free on the emptiest accelerator; 0 where there is none."""
+        return max((free for _, free in self.devices), default=0)
 
     def plus(self, takes: Iterable[Take], sign: int = 1) -> Room:
         """The room as it is once these have been given back."""
@@ -81,7 +86,7 @@ class Rooms:
     def rank(self, node: str) -> tuple[int, int]:
         """The more the better: what is free on the emptiest accelerator, then of the host."""
         room = self.room(node)
-        return (max((free for _, free in room.devices), default=0), max(0, room.host))
+        return (room.emptiest, max(0, room.host))
 
     def take(self, node: str, *takes: Take) -> None:
         """Promise memory on a node."""

@@ -211,8 +211,7 @@ def _no_room(target: Target, rooms: Rooms) -> Verdict:
     if need.host > free:
         words += f": {need.host - free} bytes short"
     elif need.devices:
-        largest = max((left for _, left in rooms.room(target.node).devices), default=0)
-        words = f"{in_words(max(0, largest))} are free on the emptiest"
+        words = f"{in_words(max(0, rooms.room(target.node).emptiest))} are free on the emptiest"
     return Verdict(
         reason=Reason.INSUFFICIENT_CAPACITY,
         message=f"{target.content.variant} on {target.node} needs {need} beside what runs there, {words}",

@@ -92,8 +92,7 @@ def _way_on(
 
 def devices_for(need: Need, facts: AgentFacts) -> tuple[Device, ...]:
     """Some of the node's that it would run on: they are alike."""
-    able = [each for each in facts.devices if not need.among or each.id in need.among]
-    return tuple(able[: need.devices])
+    return tuple(each for each in facts.devices if need.may_use(each.id))[: need.devices]
 
 
 def _no_room(need: Need, facts: AgentFacts, room: Room) -> Verdict | None:
@@ -119,7 +118,7 @@ def _no_room(need: Need, facts: AgentFacts, room: Room) -> Verdict | None:
 
 def _emptiest(need: Need, facts: AgentFacts, room: Room) -> str:
     free = dict(room.devices)
-    able = [each for each in facts.devices if not need.among or each.id in need.among]
+    able = [each for each in facts.devices if need.may_use(each.id)]
     best = max(able, key=lambda each: (free.get(each.id, 0), each.id))
     enough = sum(free.get(each.id, 0) >= need.each for each in able)
     words = f"of {len(able)} {best.product} the emptiest has {in_words(max(0, free.get(best.id, 0)))}"

@@ -61,6 +61,11 @@ class View:
         further = [address for address in published if address not in slot.addresses][: slot.recovering]
         return replace(slot, addresses=tuple(sorted((*slot.addresses, *further))))
 
+    @cached_property
+    def models(self) -> Mapping[ModelKey, Model]:
+        """Every LocalModel that the API server has."""
+        return {model.key: model for model in self.snapshot.models}
+
     def slots_of(self, model: ModelKey) -> tuple[ObservedSlot, ...]:
         """Those of one model."""
         return self._slots_by_model.get(model, ())

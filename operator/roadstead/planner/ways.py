@@ -27,6 +27,11 @@ def ways_on(content: Content, seat: Seat, view: View, *, tight: bool = False) ->
     )
 
 
+def best_way(content: Content, seat: Seat, view: View) -> Need:
+    """What it would take in the first of them; where there is none, what a processor would have to have."""
+    return next(iter(needs_on(content, seat, view)), need_of(content, seat, 0))
+
+
 def needs_on(content: Content, seat: Seat, view: View) -> tuple[Need, ...]:
     """The same; none where there is none."""
     found = ways_on(content, seat, view)
